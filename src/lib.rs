@@ -1,0 +1,6 @@
+//! `cpis-gateway`: child-protection information shared over FHIR R4, every access audited before its answer leaves.
+//!
+//! The flow, in one direction: HTTP -> FHIR -> CP-IS rules -> store -> outbox -> notifier (ARCHITECTURE.md).
+
+pub mod clock;
+pub mod cpis;

@@ -1,0 +1,4 @@
+//! The CP-IS rules and use cases: who may see which plan, what an access causes, what an upload means.
+//! Knows no HTTP, no JSON and no SQL.
+
+pub mod types;

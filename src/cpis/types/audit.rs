@@ -1,0 +1,204 @@
+//! A record of the security audit: the facts that are hashed, stored and rendered as an `AuditEvent` (design 5).
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{
+    NhsNumber,
+    access::{AccessKind, ListingDecision},
+    caller::{Author, Caller, RequestContext, Role},
+    organization::OdsCode,
+};
+
+/// FHIR RESTful interaction (`http://hl7.org/fhir/restful-interaction`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interaction {
+    Read,
+    Vread,
+    SearchType,
+    HistoryInstance,
+    Create,
+    Update,
+    Delete,
+    Batch,
+    Transaction,
+    Operation,
+}
+
+impl Interaction {
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Vread => "vread",
+            Self::SearchType => "search-type",
+            Self::HistoryInstance => "history-instance",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Batch => "batch",
+            Self::Transaction => "transaction",
+            Self::Operation => "operation",
+        }
+    }
+
+    /// `AuditEvent.action` by BALP.
+    pub fn action(self) -> char {
+        match self {
+            Self::Read | Self::Vread => 'R',
+            Self::Create => 'C',
+            Self::Update => 'U',
+            Self::Delete => 'D',
+            Self::SearchType | Self::HistoryInstance | Self::Batch | Self::Transaction | Self::Operation => 'E',
+        }
+    }
+}
+
+/// `AuditEvent.outcome`: 0 success, 4 minor failure (the caller's fault), 8 serious failure (ours).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Success,
+    Refused,
+    Failed,
+}
+
+impl Outcome {
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Success => "0",
+            Self::Refused => "4",
+            Self::Failed => "8",
+        }
+    }
+}
+
+/// A resource that the request read or changed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct EntityRef {
+    pub resource: String,
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<i64>,
+}
+
+/// Rows of a query that names no patient: from these the answer can be found again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct QueryResult {
+    pub rows: i64,
+    pub first: Option<String>,
+    pub last: Option<String>,
+}
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct AuditAgent {
+    pub client_id: String,
+    pub role: Role,
+    pub organization: OdsCode,
+    pub organization_name: String,
+    pub author: Author,
+    /// Last 32 characters of the token.
+    pub token_tail: String,
+}
+
+impl From<&Caller> for AuditAgent {
+    fn from(caller: &Caller) -> Self {
+        Self {
+            client_id: caller.client_id.clone(),
+            role: caller.role,
+            organization: caller.organization.ods.clone(),
+            organization_name: caller.organization.name.clone(),
+            author: caller.author.clone(),
+            token_tail: caller.token_tail.clone(),
+        }
+    }
+}
+
+/// One request (or one record of an upload) in the security audit.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RequestEvent {
+    pub interaction: Interaction,
+    pub outcome: Outcome,
+    /// Spine code of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refusal: Option<String>,
+    pub request_id: String,
+    pub request_line: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub address: Option<String>,
+    pub agent: AuditAgent,
+    /// The patient that the request named, if it named one that is a valid number.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub patient: Option<NhsNumber>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entity: Option<EntityRef>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub access: Option<AccessKind>,
+    /// The access's id when it was listed for at least one authority.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub access_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub listing: Vec<ListingDecision>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub result: Option<QueryResult>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub upload: Option<Uuid>,
+}
+
+impl RequestEvent {
+    /// A success without more to say; fields are then set by name.
+    pub fn new(interaction: Interaction, caller: &Caller, context: &RequestContext) -> Self {
+        Self {
+            interaction,
+            outcome: Outcome::Success,
+            refusal: None,
+            request_id: context.request_id.clone(),
+            request_line: context.request_line.clone(),
+            address: context.address.map(|a| a.to_string()),
+            agent: caller.into(),
+            patient: None,
+            entity: None,
+            access: None,
+            access_id: None,
+            listing: Vec::new(),
+            result: None,
+            upload: None,
+        }
+    }
+}
+
+/// The content of one audit row.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum AuditContent {
+    /// First record of a chain: names the newest checkpoint that its writer saw.
+    ChainOpened {
+        process: String,
+        newest_checkpoint: Option<i64>,
+        newest_checkpoint_hash: Option<String>,
+    },
+    /// Last record of a chain; `by` is the process that closed it (another one when its own died).
+    ChainClosed {
+        by: String,
+    },
+    Request(Box<RequestEvent>),
+}
+
+/// An audit row as read back.
+#[derive(Clone, Debug)]
+pub struct AuditRow {
+    /// `yyyymm` of the record; with `id` the FHIR id `{yyyymm}-{id}`.
+    pub month: i32,
+    pub id: i64,
+    pub chain: i64,
+    pub seq: i64,
+    pub recorded: DateTime<Utc>,
+    pub content: AuditContent,
+}
+
+impl AuditRow {
+    pub fn fhir_id(&self) -> String {
+        format!("{}-{}", self.month, self.id)
+    }
+}

@@ -1,0 +1,53 @@
+//! A local authority's FHIR Subscription and the notifications sent to it (design 7).
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// `Subscription.status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionStatus {
+    /// Waits for the handshake.
+    Requested,
+    Active,
+    Error,
+    Off,
+}
+
+impl SubscriptionStatus {
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Active => "active",
+            Self::Error => "error",
+            Self::Off => "off",
+        }
+    }
+
+    pub fn from_code(code: &str) -> Option<Self> {
+        [Self::Requested, Self::Active, Self::Error, Self::Off].into_iter().find(|s| s.code() == code)
+    }
+}
+
+/// A rest-hook subscription to the topic `cpis-access`, payload full-resource.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Surrogate key.
+    pub key: i64,
+    /// FHIR id.
+    pub id: Uuid,
+    /// Surrogate key of the owner.
+    pub authority_id: i64,
+    pub status: SubscriptionStatus,
+    /// Why the status is `error`; shown to the owner.
+    pub error: Option<String>,
+    pub endpoint: String,
+    /// Header lines to send, `Name: value`; secret.
+    pub headers: Vec<String>,
+    pub topic: String,
+    pub reason: String,
+    pub end: Option<DateTime<Utc>>,
+    pub version: i64,
+    pub updated: DateTime<Utc>,
+    /// Events numbered so far.
+    pub events: i64,
+}

@@ -1,0 +1,165 @@
+//! An upload as every door delivers it: records of one child each, and the codes that answer them (design 6).
+
+use chrono::NaiveDate;
+
+use super::{
+    NhsNumber,
+    child::Demographics,
+    plan::{LocalPlanId, PlanType},
+};
+
+/// CP-ISUploadRecordResponse v3.0 (OID 2.16.840.1.113883.2.1.3.2.4.17.473).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordCode {
+    /// No such number.
+    Cpr01,
+    /// Sensitive record: cannot hold CP-IS data.
+    Cpr02,
+    /// Number not verified: demographics do not match.
+    Cpr03,
+    /// Format of the number wrong.
+    Cpr04,
+    /// Number superseded.
+    Cpr05,
+    /// Success.
+    Cpr06,
+    /// Unsuccessful for another reason, said in words.
+    Cpr07,
+}
+
+impl RecordCode {
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Cpr01 => "CPR01",
+            Self::Cpr02 => "CPR02",
+            Self::Cpr03 => "CPR03",
+            Self::Cpr04 => "CPR04",
+            Self::Cpr05 => "CPR05",
+            Self::Cpr06 => "CPR06",
+            Self::Cpr07 => "CPR07",
+        }
+    }
+
+    pub fn display(self) -> &'static str {
+        match self {
+            Self::Cpr01 => "PDS error - no match for the NHS number",
+            Self::Cpr02 => "PDS error - sensitive record",
+            Self::Cpr03 => "PDS error - NHS number not verified",
+            Self::Cpr04 => "NHS number format error",
+            Self::Cpr05 => "NHS number superseded - new number required",
+            Self::Cpr06 => "Record loaded",
+            Self::Cpr07 => "Record not loaded",
+        }
+    }
+}
+
+/// CP-ISUploadFileResponse v2.0 (OID 2.16.840.1.113883.2.1.3.2.4.17.474).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileCode {
+    /// File-level error.
+    Cpf01,
+    /// All records loaded.
+    Cpf02,
+    /// Some loaded.
+    Cpf03,
+    /// None loaded.
+    Cpf04,
+    /// Demographics service unavailable: resubmit.
+    Cpf05,
+}
+
+impl FileCode {
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Cpf01 => "CPF01",
+            Self::Cpf02 => "CPF02",
+            Self::Cpf03 => "CPF03",
+            Self::Cpf04 => "CPF04",
+            Self::Cpf05 => "CPF05",
+        }
+    }
+
+    pub fn display(self) -> &'static str {
+        match self {
+            Self::Cpf01 => "File level error",
+            Self::Cpf02 => "All records loaded",
+            Self::Cpf03 => "Partial file upload",
+            Self::Cpf04 => "No record loaded",
+            Self::Cpf05 => "PDS unavailable",
+        }
+    }
+}
+
+/// How a change names the plan it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanKey {
+    /// By its FHIR id (`PUT Flag/{id}`, `DELETE Flag/{id}`); `if_match` is the version that must be current.
+    Id { id: uuid::Uuid, if_match: Option<i64> },
+    /// By content: local id, else start (design 6 "which plan is meant").
+    Content,
+}
+
+/// What is to happen to one plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanAction {
+    /// Register or correct: the start and end as sent.
+    Put { start: NaiveDate, end: Option<NaiveDate> },
+    /// Registered in error: gone from every view. `start` finds it when there is no id.
+    Delete { start: Option<NaiveDate> },
+}
+
+/// One change of one plan within a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanChange {
+    /// Position of the entry in the file, from 0: answers and problems point at it.
+    pub entry: usize,
+    pub key: PlanKey,
+    /// `None` only for a delete by id.
+    pub plan_type: Option<PlanType>,
+    pub local_id: Option<LocalPlanId>,
+    pub action: PlanAction,
+}
+
+/// The child's own data as sent in the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildChange {
+    pub entry: usize,
+    pub demographics: Demographics,
+    pub local_id: Option<String>,
+    /// Version that must be current (`If-Match`).
+    pub if_match: Option<i64>,
+}
+
+/// All that an upload says about one NHS number, judged together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordChange {
+    pub nhs_number: NhsNumber,
+    pub child: Option<ChildChange>,
+    pub plans: Vec<PlanChange>,
+}
+
+/// One thing wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Position of the entry that it lies in.
+    pub entry: usize,
+    pub code: RecordCode,
+    /// What kind of refusal: decides the HTTP status.
+    pub kind: ProblemKind,
+    /// Plain English, what to do; never a value that was sent.
+    pub reason: String,
+    /// Element below the resource, e.g. `period.end`; empty for the whole entry.
+    pub element: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// Against a CP-IS rule: 422.
+    Rule,
+    /// `If-Match` or a conditional failed: 412.
+    Version,
+    /// The named plan isn't there, or not this authority's: 404.
+    NotFound,
+    /// The named plan was deleted: 410.
+    Gone,
+}
