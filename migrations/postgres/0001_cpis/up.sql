@@ -248,7 +248,7 @@ create table audit_event (
 ) partition by range (month);
 alter sequence audit_event_id_seq owned by audit_event.id;
 create table audit_event_default partition of audit_event default;
-create unique index audit_event_chain on audit_event (month, chain, seq);
+create unique index audit_event_chain on audit_event (chain, seq, month);
 create index audit_event_patient on audit_event (patient, id);
 create index audit_event_recorded on audit_event (recorded_ms);
 

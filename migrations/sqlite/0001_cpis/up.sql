@@ -244,7 +244,7 @@ create table audit_event (
     request_id text,
     entity text
 );
-create unique index audit_event_chain on audit_event (month, chain, seq);
+create unique index audit_event_chain on audit_event (chain, seq, month);
 create index audit_event_patient on audit_event (patient, id);
 create index audit_event_recorded on audit_event (recorded_ms);
 
