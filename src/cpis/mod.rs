@@ -3,5 +3,7 @@
 
 pub mod calendar;
 pub mod limits;
+pub mod listing;
+pub mod matching;
 pub mod types;
 pub mod visibility;
