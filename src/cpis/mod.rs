@@ -1,4 +1,9 @@
 //! The CP-IS rules and use cases: who may see which plan, what an access causes, what an upload means.
 //! Knows no HTTP, no JSON and no SQL.
 
+pub mod calendar;
+pub mod limits;
+pub mod listing;
+pub mod matching;
 pub mod types;
+pub mod visibility;

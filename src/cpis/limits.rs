@@ -1,0 +1,31 @@
+//! The numbers of the rules, all configurable (design 2, 5).
+
+/// Limits of plans, look-ups and the access history. The defaults are those of the national service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A CPP or LAC stays visible so many days after its end.
+    pub visible_days: u32,
+    /// A UCP stays visible so many days after its end.
+    pub unborn_visible_days: u32,
+    /// A UCP counts as ended at most so many days after its start.
+    pub unborn_longest_days: u32,
+    /// From the birthday of this age on no CPP or LAC is shown. Years.
+    pub adult_age: u32,
+    /// Rows of a child's access history that a clinician is shown.
+    pub history_rows: usize,
+    /// An author is listed again for a child so many hours after the last listed access.
+    pub relist_hours: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            visible_days: 365,
+            unborn_visible_days: 28,
+            unborn_longest_days: 300,
+            adult_age: 18,
+            history_rows: 25,
+            relist_hours: 24,
+        }
+    }
+}
