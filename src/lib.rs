@@ -3,5 +3,7 @@
 //! The flow, in one direction: HTTP -> FHIR -> CP-IS rules -> store -> outbox -> notifier (ARCHITECTURE.md).
 
 pub mod clock;
+pub mod config;
 pub mod cpis;
 pub mod store;
+pub mod telemetry;
