@@ -7,3 +7,4 @@ pub mod config;
 pub mod cpis;
 pub mod store;
 pub mod telemetry;
+pub mod fhir;
