@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod config;
 pub mod cpis;
+pub mod demographics;
+pub mod fhir;
 pub mod store;
 pub mod telemetry;
-pub mod fhir;

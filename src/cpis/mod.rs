@@ -2,8 +2,12 @@
 //! Knows no HTTP, no JSON and no SQL.
 
 pub mod calendar;
+pub mod gateway;
 pub mod limits;
 pub mod listing;
+pub mod look_up;
 pub mod matching;
 pub mod types;
+
+pub use gateway::{Error, Gateway};
 pub mod visibility;
