@@ -3,5 +3,7 @@
 
 pub mod datatype;
 pub mod date;
+pub mod json;
+pub mod outcome;
 pub mod resource;
 pub mod system;
