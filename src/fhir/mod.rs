@@ -3,5 +3,8 @@
 
 pub mod datatype;
 pub mod date;
+pub mod json;
+pub mod outcome;
+pub mod render;
 pub mod resource;
 pub mod system;
