@@ -2,5 +2,6 @@
 //!
 //! The flow, in one direction: HTTP -> FHIR -> CP-IS rules -> store -> outbox -> notifier (ARCHITECTURE.md).
 
+pub mod auth;
 pub mod clock;
 pub mod cpis;
