@@ -2,6 +2,7 @@
 //!
 //! The flow, in one direction: HTTP -> FHIR -> CP-IS rules -> store -> outbox -> notifier (ARCHITECTURE.md).
 
+pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod cpis;
@@ -9,3 +10,4 @@ pub mod demographics;
 pub mod fhir;
 pub mod store;
 pub mod telemetry;
+pub mod outside;
