@@ -6,4 +6,5 @@ pub mod limits;
 pub mod listing;
 pub mod matching;
 pub mod types;
+pub mod upload;
 pub mod visibility;
