@@ -4,3 +4,4 @@
 
 pub mod clock;
 pub mod cpis;
+pub mod fhir;
