@@ -10,4 +10,5 @@ pub mod matching;
 pub mod types;
 
 pub use gateway::{Error, Gateway};
+pub mod upload;
 pub mod visibility;

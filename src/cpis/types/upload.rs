@@ -96,7 +96,18 @@ pub enum PlanKey {
     /// By its FHIR id (`PUT Flag/{id}`, `DELETE Flag/{id}`); `if_match` is the version that must be current.
     Id { id: uuid::Uuid, if_match: Option<i64> },
     /// By content: local id, else start (design 6 "which plan is meant").
-    Content,
+    Content(Condition),
+}
+
+/// What must hold of the plan that a content key means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    #[default]
+    None,
+    /// There is one, and this is its version (`If-Match`).
+    Version(i64),
+    /// A plan that is there already stays as it is (`If-None-Exist`).
+    Absent,
 }
 
 /// What is to happen to one plan.
