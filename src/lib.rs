@@ -8,6 +8,6 @@ pub mod config;
 pub mod cpis;
 pub mod demographics;
 pub mod fhir;
+pub mod outside;
 pub mod store;
 pub mod telemetry;
-pub mod outside;

@@ -8,7 +8,7 @@ pub mod listing;
 pub mod look_up;
 pub mod matching;
 pub mod types;
-
-pub use gateway::{Error, Gateway};
 pub mod upload;
 pub mod visibility;
+
+pub use gateway::{Error, Gateway};

@@ -83,6 +83,7 @@ pub struct Refusal {
     pub issues: Vec<Issue>,
     /// Headers that the case needs: `Allow`, `WWW-Authenticate`, `Retry-After`.
     pub headers: Vec<(&'static str, String)>,
+    audited: bool,
 }
 
 /// Seconds after which to try again when the store is busy.
@@ -91,12 +92,12 @@ const RETRY_AFTER: &str = "5";
 impl Refusal {
     pub fn new(case: Case, diagnostics: impl Into<String>) -> Self {
         let (_, code, spine) = case.row();
-        Self { case, issues: vec![Issue::error(code, spine, diagnostics)], headers: Vec::new() }
+        Self { case, issues: vec![Issue::error(code, spine, diagnostics)], headers: Vec::new(), audited: false }
     }
 
     /// The table's codes with issues that say more; the caller gets every one of them.
     pub fn with_issues(case: Case, issues: Vec<Issue>) -> Self {
-        Self { case, issues, headers: Vec::new() }
+        Self { case, issues, headers: Vec::new(), audited: false }
     }
 
     /// Of a body: 400 when any issue is against R4 itself, else 422.
@@ -123,6 +124,17 @@ impl Refusal {
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// The use case has written this refusal into the audit itself.
+    #[must_use]
+    pub fn audited(self) -> Self {
+        Self { audited: true, ..self }
+    }
+
+    /// Whether nothing more is to be audited: it was, or the store that would hold it can't be written.
+    pub fn already_audited(&self) -> bool {
+        self.audited || self.case == Case::Store
     }
 
     pub fn status(&self) -> StatusCode {
