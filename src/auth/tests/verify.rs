@@ -72,6 +72,9 @@ fn the_algorithm_is_never_the_tokens_choice() {
         let token = signed_with(&header(algorithm, kid), &claims(json!({})), rs512);
         assert_eq!(verify(&token), Err(TokenFault::WrongAlgorithm), "{algorithm} {kid}");
     }
+    // Refused for the algorithm alone, before anything else in the token is looked at.
+    let stranger = signed_with(&header("HS256", "rsa"), &claims(json!({"iss": "urn:stranger"})), rs512);
+    assert_eq!(verify(&stranger), Err(TokenFault::WrongAlgorithm));
     let unsigned = signed_with(&header("RS512", "rsa"), &claims(json!({})), |_| vec![]);
     assert_eq!(verify(&unsigned), Err(TokenFault::BadSignature));
 }
