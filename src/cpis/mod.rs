@@ -7,6 +7,7 @@ pub mod limits;
 pub mod listing;
 pub mod look_up;
 pub mod matching;
+pub mod own_record;
 pub mod types;
 pub mod upload;
 pub mod visibility;

@@ -2,11 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{
-    dispatch::Call,
-    refusal::Refusal,
-    unscheduled,
-};
+use super::{dispatch::Call, query::Query, refusal::Refusal, service::Service, unscheduled};
 use crate::{
     cpis::{
         look_up::{LookUp, Subject},
@@ -143,24 +139,25 @@ impl<'a> Searchset<'a> {
     /// `total` counts the matches; `given` replaces it for a page of more.
     pub fn finish(self) -> Bundle {
         let total = self.total;
-        Bundle::searchset(&self_link(self.call), Some(total), self.entries)
+        let link = self_link(&self.call.service, &self.call.path_and_query, &self.call.query);
+        Bundle::searchset(&link, Some(total), self.entries)
     }
 }
 
 /// Characters that stand for themselves in a query (RFC 3986 unreserved).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The search as the server understood it: a GET URL, every value encoded.
-pub fn self_link(call: &Call) -> String {
-    let url = call.self_url();
-    let path = url.split('?').next().unwrap_or_default();
-    let path = path.strip_suffix("/_search").unwrap_or(path);
+/// A search as the server understood it: a GET URL below the base, every value encoded.
+pub fn self_link(service: &Service, path_and_query: &str, query: &Query) -> String {
+    let path = path_and_query.split('?').next().unwrap_or_default();
+    let below = path.strip_prefix(&service.settings.base_path).unwrap_or(path);
+    let below = below.strip_suffix("/_search").unwrap_or(below);
     let encode = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
-    let parameters: Vec<String> = call
-        .query
+    let parameters: Vec<String> = query
         .0
         .iter()
-        .map(|sent| format!("{}{}={}", encode(&sent.name), sent.modifier.replace(' ', "%20"), encode(&sent.value)))
+        .map(|sent| format!("{}{}={}", encode(&sent.name), sent.modifier, encode(&sent.value)))
         .collect();
-    if parameters.is_empty() { path.to_owned() } else { format!("{path}?{}", parameters.join("&")) }
+    let mark = if parameters.is_empty() { "" } else { "?" };
+    format!("{}{below}{mark}{}", service.settings.base_url, parameters.join("&"))
 }

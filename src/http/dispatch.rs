@@ -67,12 +67,6 @@ impl Call {
         }
     }
 
-    /// Absolute URL of the request, below the base as clients see it.
-    pub fn self_url(&self) -> String {
-        let below = self.path_and_query.strip_prefix(&self.service.settings.base_path).unwrap_or(&self.path_and_query);
-        format!("{}{below}", self.service.settings.base_url)
-    }
-
     /// A security event of this call: a success with nothing more to say yet.
     pub fn event(&self) -> RequestEvent {
         RequestEvent::new(self.interaction, &self.caller, &self.context)
