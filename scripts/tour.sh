@@ -106,6 +106,8 @@ output=$(mktemp)
 whole=$(mktemp)
 trap 'rm -f "$output" "$whole"' EXIT
 [ "$mode" = dry ] || command -v jq >/dev/null || { echo "The tour needs jq: apt-get install jq" >&2; exit 1; }
+[ "$mode" = dry ] || curl -fsS -o /dev/null "$(jq -r .base_url data/sandbox.json)/metadata" ||
+    { echo "Start the sandbox first: make run" >&2; exit 1; }
 tour >"$whole"
 if [ -z "$readme" ]; then
     cat "$whole"
