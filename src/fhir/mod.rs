@@ -8,3 +8,4 @@ pub mod outcome;
 pub mod render;
 pub mod resource;
 pub mod system;
+pub mod upload;
