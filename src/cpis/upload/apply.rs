@@ -79,6 +79,8 @@ pub enum Change {
     Updated,
     Unchanged,
     Deleted,
+    /// It was deleted before.
+    AlreadyDeleted,
 }
 
 #[derive(Clone, Debug)]
@@ -341,7 +343,7 @@ impl Writing<'_> {
                 (id, Change::Deleted)
             }
             PlanWrite::Unchanged { id, .. } => (id, Change::Unchanged),
-            PlanWrite::AlreadyDeleted { id, .. } => (id, Change::Deleted),
+            PlanWrite::AlreadyDeleted { id, .. } => (id, Change::AlreadyDeleted),
         };
         let held = store::plan::find(tx.conn, id)?.ok_or(StoreError::Corrupt("plan"))?;
         let owned = store::child::get(tx.conn, held.child_id)?.ok_or(StoreError::Corrupt("authority_child"))?;
@@ -489,7 +491,7 @@ fn interaction_of(changes: impl Iterator<Item = Change>) -> Interaction {
     let changes: Vec<Change> = changes.collect();
     if changes.contains(&Change::Created) {
         Interaction::Create
-    } else if !changes.is_empty() && changes.iter().all(|change| *change == Change::Deleted) {
+    } else if !changes.is_empty() && changes.iter().all(|change| matches!(change, Change::Deleted | Change::AlreadyDeleted)) {
         Interaction::Delete
     } else {
         Interaction::Update
