@@ -44,9 +44,10 @@ impl Answer {
 
 impl From<&Refusal> for Answer {
     fn from(refusal: &Refusal) -> Self {
+        let outcome = refusal.outcome.as_deref().cloned().unwrap_or_else(|| operation_outcome(&refusal.issues));
         Self {
             status: refusal.status(),
-            resource: Some(operation_outcome(&refusal.issues).into()),
+            resource: Some(outcome.into()),
             headers: refusal.headers.clone(),
         }
     }
