@@ -12,6 +12,7 @@ use crate::{
         OdsCode, Organization, Phone,
         caller::{Client, Role},
         organization::{CareSetting, OrganizationKind},
+        upload::OrganizationChange,
     },
 };
 
@@ -175,14 +176,6 @@ pub fn create(conn: &mut Conn, new: &NewOrganization, now_ms: i64) -> Result<i64
         .get_result(conn)?)
 }
 
-/// What an authority may say of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrganizationChange {
-    pub name: String,
-    pub office_phone: Option<Phone>,
-    pub duty_phone: Phone,
-}
-
 /// Replaces what an authority says of itself; the version goes up by one.
 ///
 /// # Errors
@@ -190,8 +183,8 @@ pub struct OrganizationChange {
 pub fn update(conn: &mut Conn, id: i64, change: &OrganizationChange, now_ms: i64) -> Result<(), StoreError> {
     diesel::update(organization::table.find(id))
         .set((
-            organization::name.eq(&change.name),
-            organization::name_search.eq(change.name.to_lowercase()),
+            change.name.as_ref().map(|name| organization::name.eq(name)),
+            change.name.as_ref().map(|name| organization::name_search.eq(name.to_lowercase())),
             organization::office_phone.eq(change.office_phone.as_ref().map(Phone::as_str)),
             organization::duty_phone.eq(Some(change.duty_phone.as_str())),
             organization::version.eq(organization::version + 1),

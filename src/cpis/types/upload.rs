@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 
 use super::{
-    NhsNumber,
+    NhsNumber, Phone,
     child::Demographics,
     plan::{LocalPlanId, PlanType},
 };
@@ -173,4 +173,25 @@ pub enum ProblemKind {
     NotFound,
     /// The named plan was deleted: 410.
     Gone,
+}
+
+/// Something to tell the authority about an accepted entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub entry: usize,
+    /// Plain English, never a value that was sent.
+    pub reason: String,
+    /// Element below the resource, e.g. `period.end`; empty for the whole entry.
+    pub element: &'static str,
+}
+
+/// The authority's own details as it sends them; applied before the records of the same upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrganizationChange {
+    pub entry: usize,
+    pub name: Option<String>,
+    pub office_phone: Option<Phone>,
+    pub duty_phone: Phone,
+    /// Version that must be current (`If-Match`).
+    pub if_match: Option<i64>,
 }

@@ -15,7 +15,9 @@ use crate::cpis::{
     types::{
         LocalPlanId, Plan, PlanPeriod, PlanType,
         child::{AuthorityChild, Demographics, Trace},
-        upload::{ChildChange, PlanAction, PlanChange, PlanKey, Problem, ProblemKind, RecordChange, RecordCode},
+        upload::{
+            ChildChange, PlanAction, PlanChange, PlanKey, Problem, ProblemKind, RecordChange, RecordCode, Warning,
+        },
     },
     visibility::effective_end,
 };
@@ -71,15 +73,6 @@ impl PlanWrite {
             | Self::AlreadyDeleted { entry, .. } => *entry,
         }
     }
-}
-
-/// Something to tell the authority about an accepted entry. Never holds a value that was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    pub entry: usize,
-    pub reason: String,
-    /// Element below the resource, e.g. `period.end`.
-    pub element: &'static str,
 }
 
 /// Judges one record.

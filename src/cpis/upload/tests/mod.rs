@@ -260,6 +260,16 @@ fn several_unborn_children_are_told_apart_by_local_id() {
 }
 
 #[test]
+fn a_twin_may_not_make_the_key_of_another_entry_ambiguous() {
+    let held = stored([plan(7, Unborn, "2026-08-20", None, "A")]);
+    let unnamed = |end| put(0, Unborn, "2026-08-20", end, "");
+    let twin = put(1, Unborn, "2026-08-20", None, "B");
+    assert_eq!(faulty(&plans_only([unnamed(None), twin.clone()]), &held), [(1, Cpr07, "identifier")]);
+    let both = [(0, Cpr07, "identifier"), (1, Cpr07, "identifier")];
+    assert_eq!(faulty(&plans_only([unnamed(Some("2026-12-01")), twin]), &held), both);
+}
+
+#[test]
 fn an_unborn_plan_that_is_cut_is_warned_about() {
     let warned = |end| {
         let verdict = judged(&plans_only([put(3, Unborn, "2026-08-20", end, "")]), &stored([])).unwrap();

@@ -1,0 +1,377 @@
+//! Reads an upload Bundle into records, one for each NHS number (design 6).
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    Reading,
+    content::{FullUrls, Unusable, flag_entry, nhs_number, organization_entry, patient_entry, subject_number},
+    not_r4,
+    request::{EntryRequest, delete_by_criteria, delete_by_id, read_request, unknown_plan},
+    rule,
+};
+use crate::{
+    cpis::types::{
+        NhsNumber,
+        upload::{ChildChange, OrganizationChange, PlanChange, PlanKey, RecordChange, RecordCode},
+    },
+    fhir::{
+        outcome::{Issue, IssueCode, SpineCode},
+        system,
+    },
+};
+
+/// `Bundle.type` of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BundleKind {
+    /// Each record is judged by itself.
+    Batch,
+    /// All or nothing.
+    Transaction,
+}
+
+/// Something wrong with an entry. The issue's expression begins with `Bundle.entry[n]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryIssue {
+    pub entry: usize,
+    pub issue: Issue,
+}
+
+/// All entries about one NHS number; or one entry whose number can't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadRecord {
+    /// `None` when it can't be read.
+    pub nhs_number: Option<NhsNumber>,
+    /// Positions in the Bundle, rising.
+    pub entries: Vec<usize>,
+    /// What is to happen, or why the record is refused before it is judged.
+    pub content: Result<RecordChange, Vec<EntryIssue>>,
+}
+
+/// What an entry was, as far as its answer needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EntryShape {
+    pub has_resource: bool,
+    pub is_delete: bool,
+}
+
+/// An upload Bundle whose envelope is right.
+#[derive(Clone, Debug)]
+pub struct UploadBundle {
+    pub kind: BundleKind,
+    /// The file number in `Bundle.identifier`.
+    pub file_number: Option<i64>,
+    /// The authority's own details, to be applied before the records.
+    pub organization: Option<Result<OrganizationChange, Vec<EntryIssue>>>,
+    /// By first entry. Complete once [`UploadBundle::place`] has run.
+    pub records: Vec<UploadRecord>,
+    /// Deletes by plan id: which child's, only the plan's row tells.
+    unplaced: Vec<PlanChange>,
+    pub(super) shapes: Vec<EntryShape>,
+}
+
+impl UploadBundle {
+    /// How many entries the Bundle has.
+    pub fn entries(&self) -> usize {
+        self.shapes.len()
+    }
+
+    /// Ids of plans whose child must be looked up for [`UploadBundle::place`].
+    pub fn unplaced(&self) -> impl Iterator<Item = Uuid> + '_ {
+        self.unplaced.iter().filter_map(|change| match change.key {
+            PlanKey::Id { id, .. } => Some(id),
+            PlanKey::Content(_) => None,
+        })
+    }
+
+    /// Puts deletes by id into the records of their children. `child_of` gives the number under which the authority sent
+    /// the child of its own plan (deleted plans too); an id that it doesn't know is a record by itself, refused.
+    pub fn place(&mut self, mut child_of: impl FnMut(Uuid) -> Option<NhsNumber>) {
+        for change in std::mem::take(&mut self.unplaced) {
+            let PlanKey::Id { id, .. } = change.key else { continue };
+            let entry = change.entry;
+            match child_of(id) {
+                Some(number) => add(&mut self.records, Some(number), entry, Ok(Part::Plan(change))),
+                None => {
+                    let issue = unknown_plan().at(format!("Bundle.entry[{entry}].request.url"));
+                    add(&mut self.records, None, entry, Err(vec![issue]));
+                }
+            }
+        }
+        self.records.sort_by_key(|record| record.entries.first().copied());
+    }
+
+    /// The issues found while reading, by entry; a transaction with any is refused whole.
+    pub fn issues(&self) -> Vec<EntryIssue> {
+        let of_organization = self.organization.iter().filter_map(|read| read.as_ref().err());
+        let of_records = self.records.iter().filter_map(|record| record.content.as_ref().err());
+        let mut issues: Vec<EntryIssue> = of_organization.chain(of_records).flatten().cloned().collect();
+        issues.sort_by_key(|issue| issue.entry);
+        issues
+    }
+}
+
+/// What an entry brings to its record.
+enum Part {
+    Child(ChildChange),
+    Plan(PlanChange),
+}
+
+/// What an entry was read as.
+enum Read {
+    Part(NhsNumber, Part),
+    Unplaced(PlanChange),
+    Organization(OrganizationChange),
+}
+
+/// Adds an entry to the record of its child, or as a record by itself.
+fn add(records: &mut Vec<UploadRecord>, number: Option<NhsNumber>, entry: usize, part: Result<Part, Vec<Issue>>) {
+    let known = number.and_then(|number| records.iter().position(|record| record.nhs_number == Some(number)));
+    let index = known.unwrap_or(records.len());
+    if known.is_none() {
+        let content = match number {
+            Some(nhs_number) => Ok(RecordChange { nhs_number, child: None, plans: Vec::new() }),
+            None => Err(Vec::new()),
+        };
+        records.push(UploadRecord { nhs_number: number, entries: Vec::new(), content });
+    }
+    if let Some(record) = records.get_mut(index) {
+        record.add(entry, part);
+    }
+}
+
+impl UploadRecord {
+    fn add(&mut self, entry: usize, part: Result<Part, Vec<Issue>>) {
+        self.entries.push(entry);
+        self.entries.sort_unstable();
+        match (&mut self.content, part) {
+            (Ok(change), Ok(Part::Plan(plan))) => change.plans.push(plan),
+            (Ok(RecordChange { child: child @ None, .. }), Ok(Part::Child(sent))) => *child = Some(sent),
+            (Ok(RecordChange { child: Some(first), .. }), Ok(Part::Child(_))) => {
+                let words = "The child is sent twice. Send one Patient for each NHS number.";
+                let at = |entry| EntryIssue { entry, issue: rule(&format!("Bundle.entry[{entry}].resource"), words) };
+                self.content = Err(vec![at(first.entry), at(entry)]);
+            }
+            (Ok(_), Err(issues)) => self.content = Err(of_entry(entry, issues)),
+            (Err(_), Ok(_)) => {}
+            (Err(told), Err(issues)) => told.extend(of_entry(entry, issues)),
+        }
+    }
+}
+
+fn of_entry(entry: usize, issues: Vec<Issue>) -> Vec<EntryIssue> {
+    issues.into_iter().map(|issue| EntryIssue { entry, issue }).collect()
+}
+
+/// Reads an upload Bundle.
+///
+/// # Errors
+/// What is wrong with the envelope: nothing of the Bundle can be used (400 with CPF01, or 413 for an issue `too-long`).
+/// Faults inside entries are kept with their records.
+pub fn read_bundle(mut body: Value, reading: &Reading<'_>) -> Result<UploadBundle, Vec<Issue>> {
+    let resources = take_resources(&mut body, reading)?;
+    let envelope = &body;
+    let mut issues = Vec::new();
+    let mut entry_issues: Vec<Vec<Issue>> = vec![Vec::new(); resources.len()];
+    for issue in (reading.validate)(envelope) {
+        match issue.expression.first().and_then(|at| entry_of(at)).and_then(|entry| entry_issues.get_mut(entry)) {
+            Some(of_entry) => of_entry.push(issue),
+            None => issues.push(issue),
+        }
+    }
+    let entries = envelope.get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let kind = kind(envelope).map_err(|issue| issues.push(issue)).ok();
+    let file_number = file_number(envelope).map_err(|issue| issues.push(issue)).ok();
+    for (entry, _) in
+        entries.iter().enumerate().filter(|(_, entry)| !entry.get("request").is_some_and(Value::is_object))
+    {
+        let at = format!("Bundle.entry[{entry}].request");
+        issues.push(not_r4(IssueCode::Required, SpineCode::MissingValue, &at, "Each entry needs its request."));
+    }
+    let (Some(kind), Some(file_number), true) = (kind, file_number, issues.is_empty()) else { return Err(issues) };
+
+    let full_urls = full_urls(entries);
+    let mut bundle = UploadBundle {
+        kind,
+        file_number,
+        organization: None,
+        records: Vec::new(),
+        unplaced: Vec::new(),
+        shapes: Vec::new(),
+    };
+    for (entry, ((envelope, resource), faults)) in entries.iter().zip(&resources).zip(entry_issues).enumerate() {
+        let request = envelope.get("request").unwrap_or(&Value::Null);
+        let is_delete = request.get("method").and_then(Value::as_str) == Some("DELETE");
+        bundle.shapes.push(EntryShape { has_resource: resource.is_some(), is_delete });
+        let read = read_entry(request, resource.as_ref(), entry, reading, &full_urls);
+        bundle.take(request, entry, with_faults(read, faults));
+    }
+    Ok(bundle)
+}
+
+/// Adds the faults of the entry's envelope to those of its content.
+fn with_faults(read: Result<Read, Unusable>, faults: Vec<Issue>) -> Result<Read, Unusable> {
+    match read {
+        read if faults.is_empty() => read,
+        Ok(Read::Part(number, _)) => Err((Some(number), faults)),
+        Ok(_) => Err((None, faults)),
+        Err((number, issues)) => Err((number, faults.into_iter().chain(issues).collect())),
+    }
+}
+
+impl UploadBundle {
+    fn take(&mut self, request: &Value, entry: usize, read: Result<Read, Unusable>) {
+        let about_organization = request
+            .get("url")
+            .and_then(Value::as_str)
+            .is_some_and(|url| url.trim_start_matches('/').starts_with("Organization"));
+        match read {
+            Ok(Read::Part(number, part)) => add(&mut self.records, Some(number), entry, Ok(part)),
+            Ok(Read::Unplaced(change)) => self.unplaced.push(change),
+            Ok(Read::Organization(change)) if self.organization.is_none() => self.organization = Some(Ok(change)),
+            Ok(Read::Organization(_)) => {
+                let words = "Your authority's details are sent twice. Send them once.";
+                let issues = vec![self.placed(rule("Organization", words), entry)];
+                self.refuse_organization(entry, issues);
+            }
+            Err((number, issues)) => {
+                let issues: Vec<Issue> = issues.into_iter().map(|issue| self.placed(issue, entry)).collect();
+                if about_organization {
+                    self.refuse_organization(entry, issues);
+                } else {
+                    add(&mut self.records, number, entry, Err(issues));
+                }
+            }
+        }
+    }
+
+    fn refuse_organization(&mut self, entry: usize, issues: Vec<Issue>) {
+        let mut told = match self.organization.take() {
+            Some(Ok(first)) => {
+                let words = "Your authority's details are sent twice. Send them once.";
+                vec![EntryIssue { entry: first.entry, issue: self.placed(rule("Organization", words), first.entry) }]
+            }
+            Some(Err(told)) => told,
+            None => Vec::new(),
+        };
+        told.extend(of_entry(entry, issues));
+        self.organization = Some(Err(told));
+    }
+
+    /// The issue with its place in the Bundle. In a batch even what isn't valid R4 refuses only a record, with its code.
+    fn placed(&self, issue: Issue, entry: usize) -> Issue {
+        let issue = match issue.expression.first() {
+            Some(at) if at.starts_with("Bundle.") => issue,
+            Some(_) => issue.within(&format!("Bundle.entry[{entry}].resource")),
+            None => issue.at(format!("Bundle.entry[{entry}]")),
+        };
+        match (self.kind, issue.cpr) {
+            (BundleKind::Batch, None) => issue.with_record_code(RecordCode::Cpr07),
+            _ => issue,
+        }
+    }
+}
+
+/// Takes the resources out of the entries, so that what is left is the envelope.
+fn take_resources(body: &mut Value, reading: &Reading<'_>) -> Result<Vec<Option<Value>>, Vec<Issue>> {
+    if body.get("resourceType").and_then(Value::as_str) != Some("Bundle") {
+        let words = "An upload is a Bundle of type batch or transaction.";
+        return Err(vec![not_r4(IssueCode::Invalid, SpineCode::ValidationError, "Bundle", words)]);
+    }
+    let Some(entries) = body.get_mut("entry").and_then(Value::as_array_mut).filter(|entries| !entries.is_empty())
+    else {
+        let words = "The Bundle has no entries.";
+        return Err(vec![not_r4(IssueCode::Required, SpineCode::MissingValue, "Bundle.entry", words)]);
+    };
+    if entries.len() > reading.max_entries {
+        let words = format!("The Bundle has more than {} entries. Send it in parts.", reading.max_entries);
+        return Err(vec![not_r4(IssueCode::TooLong, SpineCode::InvalidValue, "Bundle.entry", &words)]);
+    }
+    Ok(entries.iter_mut().map(|entry| entry.as_object_mut().and_then(|entry| entry.remove("resource"))).collect())
+}
+
+/// The position in an expression such as `Bundle.entry[3].request.method`.
+fn entry_of(expression: &str) -> Option<usize> {
+    expression.strip_prefix("Bundle.entry[")?.split_once(']')?.0.parse().ok()
+}
+
+fn kind(envelope: &Value) -> Result<BundleKind, Issue> {
+    match envelope.get("type").and_then(Value::as_str) {
+        Some("batch") => Ok(BundleKind::Batch),
+        Some("transaction") => Ok(BundleKind::Transaction),
+        _ => {
+            let words = "An upload is a Bundle of type batch or transaction.";
+            Err(not_r4(IssueCode::Value, SpineCode::InvalidValue, "Bundle.type", words))
+        }
+    }
+}
+
+fn file_number(envelope: &Value) -> Result<Option<i64>, Issue> {
+    let Some(identifier) = envelope.get("identifier") else { return Ok(None) };
+    if identifier.get("system").and_then(Value::as_str) != Some(system::UPLOAD_FILE) {
+        return Ok(None);
+    }
+    let number = identifier.get("value").and_then(Value::as_str);
+    let digits = number.filter(|number| number.bytes().all(|b| b.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or_else(|| {
+        let words = "The upload file number is a whole number.";
+        not_r4(IssueCode::Value, SpineCode::InvalidValue, "Bundle.identifier.value", words)
+    })
+}
+
+fn full_urls(entries: &[Value]) -> FullUrls {
+    let number = |entry: &Value| {
+        let full_url = entry.get("fullUrl")?.as_str()?;
+        let url = entry.get("request")?.get("url")?.as_str()?;
+        let id = url.strip_prefix('/').unwrap_or(url).strip_prefix("Patient/")?;
+        Some((full_url.to_owned(), NhsNumber::parse(id).ok()?))
+    };
+    entries.iter().filter_map(number).collect()
+}
+
+fn read_entry(
+    request: &Value,
+    resource: Option<&Value>,
+    entry: usize,
+    reading: &Reading<'_>,
+    full_urls: &FullUrls,
+) -> Result<Read, Unusable> {
+    let at_url = format!("Bundle.entry[{entry}].request.url");
+    let read = read_request(request, entry).map_err(|issues| (child_of(request, resource, full_urls), issues))?;
+    let needed = || {
+        resource.ok_or_else(|| {
+            let at = format!("Bundle.entry[{entry}].resource");
+            vec![not_r4(IssueCode::Required, SpineCode::MissingValue, &at, "This entry needs its resource.")]
+        })
+    };
+    match read {
+        EntryRequest::PutPatient { id, if_match } => {
+            let number = nhs_number(&id, &at_url).map_err(|issue| (None, vec![issue]))?;
+            let child = needed().and_then(|resource| patient_entry(resource, number, if_match, entry, reading));
+            child.map(|child| Read::Part(number, Part::Child(child))).map_err(|issues| (Some(number), issues))
+        }
+        EntryRequest::PutFlag(request) => {
+            let resource = needed().map_err(|issues| (None, issues))?;
+            let (number, plan) = flag_entry(resource, &request, entry, reading, full_urls)?;
+            Ok(Read::Part(number, Part::Plan(plan)))
+        }
+        EntryRequest::DeleteFlag { id, if_match } => Ok(Read::Unplaced(delete_by_id(id, if_match, entry))),
+        EntryRequest::DeleteFlagBy { criteria, if_match } => delete_by_criteria(criteria, if_match, entry)
+            .map(|(number, plan)| Read::Part(number, Part::Plan(plan)))
+            .map_err(|issues| (None, issues.into_iter().map(|issue| issue.at(at_url.clone())).collect())),
+        EntryRequest::PutOrganization { id, if_match } => needed()
+            .and_then(|resource| organization_entry(resource, &id, if_match, entry, reading))
+            .map(Read::Organization)
+            .map_err(|issues| (None, issues)),
+    }
+}
+
+/// Which child an entry that can't be used is about: it still belongs to that child's record.
+fn child_of(request: &Value, resource: Option<&Value>, full_urls: &FullUrls) -> Option<NhsNumber> {
+    let url = request.get("url").and_then(Value::as_str).unwrap_or_default();
+    let path = url.split('?').next().unwrap_or_default();
+    match path.strip_prefix('/').unwrap_or(path).strip_prefix("Patient/") {
+        Some(id) => NhsNumber::parse(id).ok(),
+        None => resource.and_then(|flag| subject_number(flag, full_urls).ok()),
+    }
+}

@@ -1,0 +1,376 @@
+//! Reads Flag, Patient and Organization as an authority sends them: first against R4, then against what CP-IS needs.
+
+use std::collections::HashMap;
+
+use chrono::NaiveDate;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    Reading, coded, not_r4,
+    request::{Criteria, same_id, sentence},
+    rule,
+};
+use crate::{
+    cpis::types::{
+        LocalPlanId, NhsNumber, OdsCode, Phone, PlanType,
+        child::Demographics,
+        upload::{ChildChange, Condition, OrganizationChange, PlanAction, PlanChange, PlanKey, RecordCode},
+    },
+    fhir::{
+        datatype::{CodeableConcept, ContactPoint, HumanName, Identifier, Reference},
+        date::DateTime,
+        outcome::{Issue, IssueCode, SpineCode},
+        resource::{Flag, Organization, Patient},
+        system,
+    },
+};
+
+/// How a Flag is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlagRequest {
+    /// `POST Flag`, optionally with `If-None-Exist`.
+    Create { if_none_exist: Option<Criteria> },
+    /// `PUT Flag/{id}`.
+    Update { id: Uuid, if_match: Option<i64> },
+    /// `PUT Flag?{criteria}`.
+    Conditional { criteria: Criteria, if_match: Option<i64> },
+}
+
+impl FlagRequest {
+    fn criteria(&self) -> Option<&Criteria> {
+        match self {
+            Self::Create { if_none_exist } => if_none_exist.as_ref(),
+            Self::Update { .. } => None,
+            Self::Conditional { criteria, .. } => Some(criteria),
+        }
+    }
+
+    fn key(&self) -> PlanKey {
+        match self {
+            Self::Create { if_none_exist: None } => PlanKey::Content(Condition::None),
+            Self::Create { if_none_exist: Some(_) } => PlanKey::Content(Condition::Absent),
+            Self::Update { id, if_match } => PlanKey::Id { id: *id, if_match: *if_match },
+            Self::Conditional { if_match, .. } => {
+                PlanKey::Content(if_match.map_or(Condition::None, Condition::Version))
+            }
+        }
+    }
+}
+
+/// NHS numbers of the Patient entries of a Bundle by their `fullUrl`, for references within it.
+pub(super) type FullUrls = HashMap<String, NhsNumber>;
+
+/// Why an entry can't be used, with the child that it is about if that can be read.
+pub(super) type Unusable = (Option<NhsNumber>, Vec<Issue>);
+
+/// Reads one Flag of a single interaction: the child and the change of its plan (entry 0).
+///
+/// # Errors
+/// Every issue of the resource; those without a record code make it invalid R4 (400), the others are CP-IS rules (422).
+pub fn read_flag(
+    value: &Value,
+    request: &FlagRequest,
+    reading: &Reading<'_>,
+) -> Result<(NhsNumber, PlanChange), Vec<Issue>> {
+    flag_entry(value, request, 0, reading, &FullUrls::new()).map_err(|(_, issues)| issues)
+}
+
+/// The resource as its type if it is valid R4.
+fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) -> Result<T, Vec<Issue>> {
+    if value.get("resourceType").and_then(Value::as_str) != Some(name) {
+        let words = format!("The resource must be of the type that the URL says: {name}.");
+        return Err(vec![not_r4(IssueCode::Invalid, SpineCode::InvalidValue, name, &words)]);
+    }
+    let issues = (reading.validate)(value);
+    if !issues.is_empty() {
+        return Err(issues);
+    }
+    T::deserialize(value).map_err(|_| {
+        let words = format!("The resource can't be read as {name}.");
+        vec![not_r4(IssueCode::Structure, SpineCode::ValidationError, name, &words)]
+    })
+}
+
+pub(super) fn flag_entry(
+    value: &Value,
+    request: &FlagRequest,
+    entry: usize,
+    reading: &Reading<'_>,
+    full_urls: &FullUrls,
+) -> Result<(NhsNumber, PlanChange), Unusable> {
+    // Read from the bare JSON: even an invalid Flag belongs to its child's record.
+    let subject = subject_number(value, full_urls);
+    let flag: Flag = match typed(value, "Flag", reading) {
+        Ok(flag) => flag,
+        Err(mut issues) => {
+            let told = value.get("subject").is_some();
+            let number = subject.map_err(|issue| issues.extend(told.then_some(issue))).ok();
+            return Err((number, issues));
+        }
+    };
+    let mut issues = Vec::new();
+    let number = subject.map_err(|issue| issues.push(issue)).ok();
+    let parts = parts(&flag, request, reading, &mut issues);
+    let criteria = request.criteria();
+    if let (Some(number), Some(wanted)) = (number, criteria.and_then(|criteria| criteria.number)) {
+        issues.extend((number != wanted).then(|| rule("Flag.subject", UNLIKE_CRITERIA)));
+    }
+    match (number, parts) {
+        (Some(number), Some(parts)) if issues.is_empty() => {
+            let change = PlanChange {
+                entry,
+                key: request.key(),
+                plan_type: Some(parts.plan_type),
+                local_id: parts.local_id,
+                action: parts.action,
+            };
+            Ok((number, change))
+        }
+        _ => Err((number, issues)),
+    }
+}
+
+const UNLIKE_CRITERIA: &str = "This isn't what the criteria of the request name. Make the two agree.";
+
+struct FlagParts {
+    plan_type: PlanType,
+    local_id: Option<LocalPlanId>,
+    action: PlanAction,
+}
+
+/// The elements of a Flag that count: identifier, status (entered-in-error only), code, period, author.
+fn parts(flag: &Flag, request: &FlagRequest, reading: &Reading<'_>, issues: &mut Vec<Issue>) -> Option<FlagParts> {
+    if let FlagRequest::Update { id, .. } = request {
+        issues.extend(same_id(flag.id.as_deref(), &id.to_string(), "Flag"));
+    }
+    let mut keep = |issue: Issue| issues.push(issue);
+    let plan_type = plan_type(&flag.code).map_err(&mut keep).ok();
+    let local_id = local_id(&flag.identifier, "Flag").map_err(&mut keep).ok();
+    let deleted = flag.status == "entered-in-error";
+    let period = flag.period.clone().unwrap_or_default();
+    let mut day = |sent: &Option<DateTime>, element| day(sent.as_ref(), element, reading).map_err(&mut keep).ok();
+    let (start, end) = (day(&period.start, "Flag.period.start"), day(&period.end, "Flag.period.end"));
+    if !deleted && start == Some(None) {
+        issues.push(rule("Flag.period.start", "Give the day on which the plan started."));
+    }
+    if let Some(author) = &flag.author {
+        issues.extend(foreign_author(author, reading.sender));
+    }
+    let (plan_type, local_id) = (plan_type?, local_id?);
+    let (criteria_type, criteria_id) = match request.criteria() {
+        Some(criteria) => (criteria.plan_type, criteria.local_id.clone()),
+        None => (None, None),
+    };
+    if criteria_type.is_some_and(|wanted| wanted != plan_type) {
+        issues.push(rule("Flag.code", UNLIKE_CRITERIA));
+    }
+    if criteria_id.is_some() && local_id.is_some() && criteria_id != local_id {
+        issues.push(rule("Flag.identifier", UNLIKE_CRITERIA));
+    }
+    let action = match (deleted, start?) {
+        (true, start) => PlanAction::Delete { start },
+        (false, start) => PlanAction::Put { start: start?, end: end? },
+    };
+    Some(FlagParts { plan_type, local_id: local_id.or(criteria_id), action })
+}
+
+/// The child of a Flag: `subject.reference` (`Patient/{nhs}`, or the `fullUrl` of the child's entry), `subject.identifier`
+/// or both, if they agree.
+pub(super) fn subject_number(flag: &Value, full_urls: &FullUrls) -> Result<NhsNumber, Issue> {
+    let missing = || {
+        let words = "Give the child's NHS number: Patient/ and the number as the reference, or the number as the identifier \
+                     with the system https://fhir.nhs.uk/Id/nhs-number.";
+        coded(RecordCode::Cpr04, "Flag.subject", words)
+    };
+    let subject = flag.get("subject").ok_or_else(missing)?;
+    let subject = Reference::deserialize(subject).map_err(|_| missing())?;
+    let referred = subject.reference.as_deref().and_then(|url| full_urls.get(url)).map(|number| Ok(*number));
+    let referred = referred.or_else(|| subject.id_of("Patient").map(|id| nhs_number(id, "Flag.subject.reference")));
+    let identified = subject.identifier.as_ref().and_then(|identifier| identifier.value_of(system::NHS_NUMBER));
+    let identified = identified.map(|value| nhs_number(value, "Flag.subject.identifier"));
+    match (referred.transpose()?, identified.transpose()?) {
+        (Some(referred), Some(identified)) if referred != identified => {
+            Err(rule("Flag.subject", "Reference and identifier name different NHS numbers. Make the two agree."))
+        }
+        (Some(number), _) | (None, Some(number)) => Ok(number),
+        (None, None) => Err(missing()),
+    }
+}
+
+pub(super) fn nhs_number(text: &str, expression: &str) -> Result<NhsNumber, Issue> {
+    NhsNumber::parse(text).map_err(|fault| coded(RecordCode::Cpr04, expression, &sentence(&fault.to_string())))
+}
+
+fn plan_type(code: &CodeableConcept) -> Result<PlanType, Issue> {
+    let codes = |wanted: &'static str| {
+        let of_system = code.coding.iter().filter(move |coding| coding.system.as_deref() == Some(wanted));
+        of_system.filter_map(|coding| coding.code.as_deref())
+    };
+    if codes(system::FLAG_CATEGORY_PATIENT).any(|code| code != system::CPIS_FLAG) {
+        let words = "Only flags of the kind child-protection-information-system-flag are taken here.";
+        return Err(rule("Flag.code", words));
+    }
+    let mut types = codes(system::SNOMED_CT).map(PlanType::from_snomed);
+    match (types.next(), types.next()) {
+        (Some(Some(plan_type)), None) => Ok(plan_type),
+        _ => Err(rule(
+            "Flag.code",
+            "Give the type of the plan by one SNOMED CT code: 342191000000101 (subject to child protection plan), \
+             764841000000100 (looked after child) or 818901000000100 (unborn child subject to child protection plan).",
+        )),
+    }
+}
+
+/// The authority's own id among the identifiers: the one of the system for local ids.
+fn local_id(identifiers: &[Identifier], root: &str) -> Result<Option<LocalPlanId>, Issue> {
+    let expression = format!("{root}.identifier");
+    let mut local = identifiers.iter().filter(|identifier| identifier.system.as_deref() == Some(system::LOCAL_ID));
+    match (local.next(), local.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(rule(&expression, "Give only one local id.")),
+        (Some(identifier), None) => {
+            let read = identifier.value.as_deref().and_then(LocalPlanId::parse);
+            let words = "A local id has 1 to 64 characters, without space before or after it.";
+            read.map(Some).ok_or_else(|| rule(&expression, words))
+        }
+    }
+}
+
+fn day(sent: Option<&DateTime>, expression: &str, reading: &Reading<'_>) -> Result<Option<NaiveDate>, Issue> {
+    let Some(sent) = sent else { return Ok(None) };
+    let day = sent.day(reading.zone).map(Some);
+    day.ok_or_else(|| rule(expression, "Give the whole date: year, month and day."))
+}
+
+/// An author that is another organisation than the caller's.
+fn foreign_author(author: &Reference, sender: &OdsCode) -> Option<Issue> {
+    let referred = author.id_of("Organization");
+    let identified = author.identifier.as_ref().and_then(|identifier| identifier.value_of(system::ODS_CODE));
+    let other = [referred, identified].into_iter().flatten().any(|code| code != sender.as_str());
+    other.then(|| rule("Flag.author", "The author must be your own authority: leave it out, or give your ODS code."))
+}
+
+/// Reads the Patient of `PUT Patient/{nhs}` (entry 0).
+///
+/// # Errors
+/// As [`read_flag`].
+pub fn read_patient(
+    value: &Value,
+    number: NhsNumber,
+    if_match: Option<i64>,
+    reading: &Reading<'_>,
+) -> Result<ChildChange, Vec<Issue>> {
+    patient_entry(value, number, if_match, 0, reading)
+}
+
+pub(super) fn patient_entry(
+    value: &Value,
+    number: NhsNumber,
+    if_match: Option<i64>,
+    entry: usize,
+    reading: &Reading<'_>,
+) -> Result<ChildChange, Vec<Issue>> {
+    let patient: Patient = typed(value, "Patient", reading)?;
+    let mut issues: Vec<Issue> = same_id(patient.id.as_deref(), number.as_str(), "Patient").into_iter().collect();
+    let mut numbers = patient.identifier.iter().filter_map(|identifier| identifier.value_of(system::NHS_NUMBER));
+    if numbers.any(|value| value != number.as_str()) {
+        let words = "The identifier names another NHS number than the URL. Make the two agree.";
+        issues.push(rule("Patient.identifier", words));
+    }
+    let local_id = local_id(&patient.identifier, "Patient").map_err(|issue| issues.push(issue)).ok();
+    let name = registered_name(&patient.name).map_err(|more| issues.extend(more)).ok();
+    let birth_date = patient.birth_date.as_ref().and_then(|date| date.day());
+    if birth_date.is_none() {
+        issues.push(rule("Patient.birthDate", "Give the whole birth date: year, month and day."));
+    }
+    match (name, birth_date, local_id) {
+        (Some((family, given)), Some(birth_date), Some(local_id)) if issues.is_empty() => Ok(ChildChange {
+            entry,
+            demographics: Demographics { family, given, birth_date },
+            local_id: local_id.map(|id| id.as_str().to_owned()),
+            if_match,
+        }),
+        _ => Err(issues),
+    }
+}
+
+/// Family and given names of the registered name: the usual one, else the official, else one without a use.
+fn registered_name(names: &[HumanName]) -> Result<(String, Vec<String>), Vec<Issue>> {
+    let of_use = |usage: Option<&str>| names.iter().position(|name| name.r#use.as_deref() == usage);
+    let found = of_use(Some("usual")).or_else(|| of_use(Some("official"))).or_else(|| of_use(None));
+    let Some((index, name)) = found.and_then(|index| names.get(index).map(|name| (index, name))) else {
+        let words = "Give the child's registered name: family and given names, with the use usual.";
+        return Err(vec![rule("Patient.name", words)]);
+    };
+    let family = name.family.as_deref().map(str::trim).unwrap_or_default().to_owned();
+    let given: Vec<String> =
+        name.given.iter().map(|given| given.trim().to_owned()).filter(|given| !given.is_empty()).collect();
+    let mut issues = Vec::new();
+    if family.is_empty() {
+        issues.push(rule(&format!("Patient.name[{index}].family"), "Give the family name."));
+    }
+    if given.is_empty() {
+        issues.push(rule(&format!("Patient.name[{index}].given"), "Give at least one given name."));
+    }
+    if issues.is_empty() { Ok((family, given)) } else { Err(issues) }
+}
+
+/// Reads the Organization of `PUT Organization/{ods}` (entry 0).
+///
+/// # Errors
+/// As [`read_flag`]; also when `id` is not the sender's own code.
+pub fn read_organization(
+    value: &Value,
+    id: &str,
+    if_match: Option<i64>,
+    reading: &Reading<'_>,
+) -> Result<OrganizationChange, Vec<Issue>> {
+    organization_entry(value, id, if_match, 0, reading)
+}
+
+pub(super) fn organization_entry(
+    value: &Value,
+    id: &str,
+    if_match: Option<i64>,
+    entry: usize,
+    reading: &Reading<'_>,
+) -> Result<OrganizationChange, Vec<Issue>> {
+    let organization: Organization = typed(value, "Organization", reading)?;
+    let mut issues: Vec<Issue> = same_id(organization.id.as_deref(), id, "Organization").into_iter().collect();
+    let mut codes = organization.identifier.iter().filter_map(|identifier| identifier.value_of(system::ODS_CODE));
+    if id != reading.sender.as_str() || codes.any(|code| code != reading.sender.as_str()) {
+        issues.push(rule("Organization", "You may send only your own authority's details."));
+    }
+    let mut phone = |usage| phone(&organization.telecom, usage).map_err(|issue| issues.push(issue)).ok();
+    let (office_phone, duty_phone) = (phone("work"), phone("mobile"));
+    if duty_phone == Some(None) {
+        let words = "Give the emergency duty telephone number: system phone, use mobile.";
+        issues.push(rule("Organization.telecom", words));
+    }
+    match (office_phone, duty_phone.flatten()) {
+        (Some(office_phone), Some(duty_phone)) if issues.is_empty() => {
+            Ok(OrganizationChange { entry, name: organization.name, office_phone, duty_phone, if_match })
+        }
+        _ => Err(issues),
+    }
+}
+
+/// The telephone number of one use: `work` in office hours, `mobile` the emergency duty team.
+fn phone(telecom: &[ContactPoint], usage: &str) -> Result<Option<Phone>, Issue> {
+    let of_use =
+        |contact: &&ContactPoint| contact.system.as_deref() == Some("phone") && contact.r#use.as_deref() == Some(usage);
+    let mut found = telecom.iter().filter(of_use);
+    match (found.next(), found.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => {
+            Err(rule("Organization.telecom", "Give at most one telephone number of use work and one of use mobile."))
+        }
+        (Some(contact), None) => {
+            let read = contact.value.as_deref().map(Phone::parse);
+            let words = "Give a telephone number that starts with 0 or +44 and may end in ;ext= and digits.";
+            read.and_then(Result::ok).map(Some).ok_or_else(|| rule("Organization.telecom", words))
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! An upload in FHIR: a Bundle, or a single Flag, Patient or Organization, read into record changes; and the answer
+//! (design 6). Reading looks at nothing but what was sent; what it means for the records is judged in `cpis`.
+
+mod answer;
+mod bundle;
+mod content;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use chrono_tz::Tz;
+use serde_json::Value;
+
+use super::outcome::{Issue, IssueCode, SpineCode};
+use crate::cpis::types::{OdsCode, upload::RecordCode};
+
+pub use answer::{
+    Loaded, Stored, envelope_outcome, loaded_outcome, problem_issue, refused_transaction, single_status,
+    transaction_status,
+};
+pub use bundle::{BundleKind, EntryIssue, UploadBundle, UploadRecord, read_bundle};
+pub use content::{FlagRequest, read_flag, read_organization, read_patient};
+pub use request::{Criteria, delete_by_criteria, delete_by_id, if_match};
+
+/// What reading needs to know.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    /// The authenticated authority: a resource may name no other as its author.
+    pub sender: &'a OdsCode,
+    /// The zone of civil dates: a period sent with a time counts by its day there.
+    pub zone: Tz,
+    /// Judges a resource against R4 by its `resourceType`; expressions begin with that type.
+    pub validate: &'a dyn Fn(&Value) -> Vec<Issue>,
+    /// Most entries that a Bundle may have.
+    pub max_entries: usize,
+}
+
+/// Valid R4, but against the CP-IS profile or rules: 422.
+fn rule(expression: &str, diagnostics: &str) -> Issue {
+    coded(RecordCode::Cpr07, expression, diagnostics)
+}
+
+fn coded(code: RecordCode, expression: &str, diagnostics: &str) -> Issue {
+    Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, diagnostics).with_record_code(code).at(expression)
+}
+
+/// Not valid as FHIR R4: 400.
+fn not_r4(code: IssueCode, spine: SpineCode, expression: &str, diagnostics: &str) -> Issue {
+    Issue::error(code, spine, diagnostics).at(expression)
+}
