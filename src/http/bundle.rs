@@ -40,7 +40,7 @@ pub async fn upload(call: Call) -> Result<Answer, Refusal> {
         }
     }
     bundle.place(|id| children.get(&id).copied());
-    let applied = call.service.gateway.upload(asked(&call, &bundle)).await?;
+    let applied = call.service.gateway.upload(asked(&call, &bundle)).await.map_err(Refusal::of_change)?;
     answer(&bundle, &applied)
 }
 

@@ -103,7 +103,7 @@ pub async fn dispatch(service: Arc<Service>, routes: &Routes, request: HttpReque
 async fn answer_for(
     service: &Arc<Service>,
     routes: &Routes,
-    route: Option<&'static Route>,
+    route: Option<&Route>,
     ids: Result<(), Refusal>,
     context: RequestContext,
     request: &HttpRequest,
@@ -249,7 +249,7 @@ fn read_query(route: &Route, request: &HttpRequest, body: &Bytes, seen: &mut See
     Ok(query)
 }
 
-fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse {
+pub fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse {
     let (status, body) = match answer.resource.as_ref().map(|resource| answer::json(resource, pretty)) {
         None => (answer.status, None),
         Some(Ok(body)) => (answer.status, Some(body)),

@@ -170,6 +170,17 @@ impl Refusal {
         .with_header("Retry-After", RETRY_AFTER)
     }
 
+    /// Of a change by an authority: another one of the same record was there first.
+    pub fn of_change(error: cpis::Error) -> Self {
+        match error {
+            cpis::Error::Store(StoreError::Race) => Self::new(
+                Case::Race,
+                "Another change of the same record was made at the same moment. Nothing was stored: please send it again.",
+            ),
+            other => other.into(),
+        }
+    }
+
     fn fault() -> Self {
         Self::new(Case::Fault, "The service failed. The fault has been logged under this request's id.")
     }

@@ -12,7 +12,6 @@ use super::{
     query::Parameter,
     refusal::{Case, Refusal},
     service::Service,
-    subscription,
 };
 use crate::cpis::types::{
     audit::Interaction,
@@ -104,7 +103,6 @@ impl Default for Routes {
             search!("Patient", CLINICAL_OR_AUTHORITY, patient::PARAMETERS, patient::search, "A child by NHS number; for an authority its own row."),
             search!("Organization", EVERYBODY, organization::PARAMETERS, organization::search, "Organisations: public facts."),
             search!("AuditEvent", AUDITED, audit_event::PARAMETERS, audit_event::search, "Clinical: the 25 most recent accesses of a child. Authority: the accesses listed for it. Auditor: the security audit."),
-            search!("Subscription", AUTHORITY, subscription::PARAMETERS, subscription::search, "The authority's own subscriptions."),
         ];
         let others = [
             route!("GET", "/metadata", None, Operation, &[], &[], Body::None, Handled::Open(metadata::capability_statement), "The CapabilityStatement of this server."),
@@ -124,9 +122,6 @@ impl Default for Routes {
             route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers."),
             route!("GET", "/AuditEvent/{id}", Some("AuditEvent"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(audit_event::read), "One event: auditors any, an authority the accesses that its notifications name."),
             route!("GET", "/PractitionerRole/{id}", Some("PractitionerRole"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(practitioner_role::read), "Who made an access that the caller may see."),
-            route!("POST", "/Subscription", Some("Subscription"), Create, AUTHORITY, &[], Body::Resource("Subscription"), by!(subscription::create), "Asks to be told of accesses by a rest-hook."),
-            route!("GET", "/Subscription/{id}", Some("Subscription"), Read, AUTHORITY, &[], Body::None, by!(subscription::read), "An own subscription."),
-            route!("DELETE", "/Subscription/{id}", Some("Subscription"), Delete, AUTHORITY, &[], Body::None, by!(subscription::delete), "Ends an own subscription."),
         ];
         Self(searches.into_iter().flatten().chain(others).collect())
     }

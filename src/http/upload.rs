@@ -127,7 +127,7 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
     let change = reading(&call, |reading| read_organization(&body, &call.id, if_match, reading)).map_err(refused)?;
     let mut upload = single(&call, Vec::new());
     upload.organization = Some(Ok(change.clone()));
-    match call.service.gateway.upload(upload).await?.organization {
+    match call.service.gateway.upload(upload).await.map_err(Refusal::of_change)?.organization {
         Some(Ok(organization)) => {
             let loaded = loaded_organization(&organization, &change);
             let resource = render::organization(&organization).into();
@@ -187,7 +187,7 @@ fn single(call: &Call, records: Vec<RecordChange>) -> Upload {
 }
 
 async fn apply(call: &Call, record: RecordChange, root: &str) -> Result<LoadedRecord, Refusal> {
-    let Applied { mut records, .. } = call.service.gateway.upload(single(call, vec![record])).await?;
+    let Applied { mut records, .. } = call.service.gateway.upload(single(call, vec![record])).await.map_err(Refusal::of_change)?;
     match records.pop() {
         Some(Ok(loaded)) => Ok(loaded),
         Some(Err(problems)) => Err(problems_refused(&problems, root)),
