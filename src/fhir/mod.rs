@@ -9,3 +9,4 @@ pub mod render;
 pub mod resource;
 pub mod system;
 pub mod upload;
+pub mod validate;
