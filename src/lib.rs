@@ -2,6 +2,12 @@
 //!
 //! The flow, in one direction: HTTP -> FHIR -> CP-IS rules -> store -> outbox -> notifier (ARCHITECTURE.md).
 
+pub mod auth;
 pub mod clock;
+pub mod config;
 pub mod cpis;
+pub mod demographics;
 pub mod fhir;
+pub mod outside;
+pub mod store;
+pub mod telemetry;

@@ -2,9 +2,14 @@
 //! Knows no HTTP, no JSON and no SQL.
 
 pub mod calendar;
+pub mod gateway;
 pub mod limits;
 pub mod listing;
+pub mod look_up;
 pub mod matching;
+pub mod own_record;
 pub mod types;
 pub mod upload;
 pub mod visibility;
+
+pub use gateway::{Error, Gateway};

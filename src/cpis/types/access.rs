@@ -68,6 +68,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// No record, or none that may be seen.
+    pub fn nothing() -> Self {
+        Self { plans: Vec::new(), history: Vec::new(), superseded_by: None, demographics: None }
+    }
+
     /// True if the child is on record for this caller.
     pub fn on_record(&self) -> bool {
         !self.plans.is_empty()

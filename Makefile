@@ -1,0 +1,65 @@
+# make run           the sandbox on 127.0.0.1:8080, from nothing (ARGS=--reset starts over)
+# make check         formatting, lints, unit tests: the inner loop
+# make test          everything that a change must pass; installs what it needs
+# make test-release  the Postman collection against the release build
+# make tour          runs the README's tour against the sandbox that `make run` started and rewrites it
+
+TOOLS := $(CURDIR)/target/tools
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+.PHONY: help run check test test-release tour install-build install-test format lint unit tests newman licences
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+run: install-build
+	cargo run --release --locked -- serve --sandbox $(ARGS)
+
+check: format lint unit
+
+# One after the other even with -j, cheapest first; cargo-deny is built last.
+test: export INSTA_UPDATE = no
+test:
+	$(MAKE) install-build install-test
+	$(MAKE) format
+	$(MAKE) lint
+	$(MAKE) tests
+	$(MAKE) newman
+	$(MAKE) licences
+	@echo "All checks passed."
+
+install-build:
+	@scripts/install-build.sh
+
+install-test:
+	@scripts/install-test.sh "$(TOOLS)"
+
+format:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --locked --all-targets -- -D warnings
+
+unit:
+	cargo test --locked --lib
+
+# Unit and integration tests on SQLite and PostgreSQL; a missing PostgreSQL fails them.
+tests:
+	cargo test --locked
+
+newman:
+	cargo build --locked
+	scripts/test-newman.sh "$(TARGET)/debug/cpis-gateway"
+
+# Licences, banned crates and sources. Advisories need a database from the network: CONTRIBUTING.md.
+licences:
+	@scripts/install-cargo-deny.sh "$(TOOLS)"
+	"$(TOOLS)/bin/cargo-deny" --locked check licenses bans sources
+
+test-release: install-build install-test
+	cargo build --release --locked
+	scripts/test-newman.sh "$(TARGET)/release/cpis-gateway"
+
+tour:
+	scripts/tour.sh README.md

@@ -1,0 +1,337 @@
+//! The one typed configuration: defaults < file < environment (`CPIS_SECTION__KEY`) < command line.
+//!
+//! `cpis.example.toml` names every setting with its default and is the reference for operators; a test holds the two
+//! together. How the layers are read is in [`load`], what is checked at start in [`checks`].
+
+mod checks;
+mod database_url;
+mod load;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use chrono_tz::Tz;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use database_url::DatabaseUrl;
+pub use load::{ConfigFault, Overrides};
+
+/// Every setting of the gateway, checked. Relative paths are relative to the working directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Synthetic data, own keys, loopback only (design 11).
+    pub sandbox: bool,
+    /// Where HTTP is served. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Path of the FHIR base: begins with `/`, doesn't end with it.
+    pub base_path: String,
+    /// Scheme, host and path prefix under which clients reach the gateway, without `base_path`; for links.
+    pub public_url: Option<String>,
+    /// Holds the SQLite database and what the sandbox makes.
+    pub data_dir: PathBuf,
+    /// IANA name of the zone of civil dates, never the host's (design 2).
+    #[serde(serialize_with = "zone_name", deserialize_with = "zone_by_name")]
+    pub zone: Tz,
+    pub database: DatabaseSettings,
+    pub plans: PlanSettings,
+    pub access: AccessSettings,
+    pub upload: UploadSettings,
+    pub limits: LimitSettings,
+    pub pds: PdsSettings,
+    pub auth: AuthSettings,
+    pub audit: AuditSettings,
+    pub notify: NotifySettings,
+    pub log: LogSettings,
+}
+
+/// Where the records live.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// `sqlite:PATH` or `postgres://...`; a SQLite file in the data directory when absent.
+    pub url: Option<DatabaseUrl>,
+    /// PostgreSQL only: the account that owns the tables; used by `migrate` alone.
+    pub owner_url: Option<DatabaseUrl>,
+    /// Connections that read at the same time.
+    pub readers: u32,
+}
+
+/// Which plans are shown, in days and years of civil dates (design 2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlanSettings {
+    /// Days after its end that a CPP or LAC is still shown.
+    pub visible_days: u16,
+    /// Days after its end that a UCP is still shown.
+    pub unborn_visible_days: u16,
+    /// Days after its start at which a UCP counts as ended if it has no earlier end.
+    pub unborn_longest_days: u16,
+    /// Age in years from which no CPP or LAC is shown.
+    pub adult_age: u8,
+}
+
+/// How look-ups are answered and listed (design 3 and 5).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessSettings {
+    /// Rows of a child's access history.
+    pub history_rows: u8,
+    /// Hours in which the same author is not listed again for the same child and authority.
+    pub relist_hours: u16,
+    /// Show clinicians the child's name and birth date.
+    pub disclose_demographics: bool,
+    pub scheduled_care: ScheduledCare,
+}
+
+/// What `IsUnscheduledAccessEvent: false` gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduledCare {
+    /// 403.
+    Refuse,
+    /// Data for callers with B0170: audited, neither listed nor notified.
+    SilentRead,
+}
+
+/// What a local authority may send (design 6).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UploadSettings {
+    /// Entries of one Bundle.
+    pub max_entries: u32,
+    /// Days that a refused record is kept; then its position and code only.
+    pub refused_kept_days: u16,
+}
+
+/// Bounds of a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Largest request body, in bytes after decompression.
+    pub body_bytes: u64,
+}
+
+/// How NHS numbers are verified (design 9).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PdsSettings {
+    pub mode: PdsMode,
+}
+
+/// Whom the gateway asks about an NHS number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PdsMode {
+    /// A local register of demographics.
+    Register,
+    /// Nobody: modulus 11 only, the birth date as sent.
+    Off,
+}
+
+/// Whose tokens are accepted (design 10).
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSettings {
+    pub issuers: Vec<IssuerSettings>,
+}
+
+/// One issuer of access tokens. Exactly one of `jwks_file` and `pem_file` is given; `pem_file` needs `kid`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerSettings {
+    /// The `iss` claim, compared exactly.
+    pub issuer: String,
+    /// The `aud` claim that the token must hold.
+    pub audience: String,
+    /// JSON Web Key Set with the issuer's public keys.
+    pub jwks_file: Option<PathBuf>,
+    /// One public key in PEM.
+    pub pem_file: Option<PathBuf>,
+    /// The `kid` of the key in `pem_file`.
+    pub kid: Option<String>,
+}
+
+/// Evidence that the audit is whole (design 5).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditSettings {
+    /// Private key in PEM that signs checkpoints; the sandbox makes its own in the data directory.
+    pub signing_key: Option<PathBuf>,
+    /// Seconds between checkpoints while there is traffic.
+    pub checkpoint_seconds: u16,
+}
+
+/// Delivery of notifications to local authorities (design 7).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NotifySettings {
+    /// Sandbox only: hooks may be `http://`.
+    pub allow_plain_http_hooks: bool,
+    /// Seconds before the second try; doubled after each further one.
+    pub retry_first_seconds: u32,
+    /// Longest pause between two tries, in seconds; also caps `Retry-After`.
+    pub retry_longest_seconds: u32,
+    /// Tries before a notification counts as undeliverable.
+    pub retry_attempts: u16,
+    /// Seconds that a hook may take to answer.
+    pub hook_timeout_seconds: u16,
+    /// Days of earlier notifications that a new channel gets.
+    pub catch_up_days: u16,
+}
+
+/// What the process writes to standard error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    pub format: LogFormat,
+    /// Directives of `tracing_subscriber::EnvFilter`, e.g. `info,cpis_gateway::notify=debug`.
+    pub filter: String,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sandbox: false,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            base_path: "/cpis/FHIR/R4".to_owned(),
+            public_url: None,
+            data_dir: PathBuf::from("data"),
+            zone: Tz::Europe__London,
+            database: DatabaseSettings::default(),
+            plans: PlanSettings::default(),
+            access: AccessSettings::default(),
+            upload: UploadSettings::default(),
+            limits: LimitSettings::default(),
+            pds: PdsSettings::default(),
+            auth: AuthSettings::default(),
+            audit: AuditSettings::default(),
+            notify: NotifySettings::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self { url: None, owner_url: None, readers: 4 }
+    }
+}
+
+impl Default for PlanSettings {
+    fn default() -> Self {
+        Self { visible_days: 365, unborn_visible_days: 28, unborn_longest_days: 300, adult_age: 18 }
+    }
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        Self { history_rows: 25, relist_hours: 24, disclose_demographics: false, scheduled_care: ScheduledCare::Refuse }
+    }
+}
+
+impl Default for UploadSettings {
+    fn default() -> Self {
+        Self { max_entries: 500, refused_kept_days: 90 }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self { body_bytes: 1 << 20 }
+    }
+}
+
+impl Default for PdsSettings {
+    fn default() -> Self {
+        Self { mode: PdsMode::Register }
+    }
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { signing_key: None, checkpoint_seconds: 10 }
+    }
+}
+
+impl Default for NotifySettings {
+    fn default() -> Self {
+        Self {
+            allow_plain_http_hooks: false,
+            retry_first_seconds: 30,
+            retry_longest_seconds: 3600,
+            retry_attempts: 100,
+            hook_timeout_seconds: 10,
+            catch_up_days: 30,
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Pretty, filter: "info".to_owned() }
+    }
+}
+
+impl Settings {
+    /// The database in use: as set, else the SQLite file `cpis.sqlite` in the data directory.
+    pub fn database_url(&self) -> DatabaseUrl {
+        self.database
+            .url
+            .clone()
+            .unwrap_or_else(|| DatabaseUrl::new(format!("sqlite:{}", self.data_dir.join("cpis.sqlite").display())))
+    }
+
+    /// The FHIR base as clients see it, without a last slash; `bound` is the address really listened on.
+    pub fn fhir_base(&self, bound: SocketAddr) -> String {
+        match &self.public_url {
+            Some(public) => format!("{public}{}", self.base_path),
+            None => format!("http://{bound}{}", self.base_path),
+        }
+    }
+
+    /// The effective configuration as TOML, passwords replaced by `***`.
+    ///
+    /// # Errors
+    /// When a path isn't UTF-8.
+    pub fn redacted_toml(&self) -> Result<String, toml::ser::Error> {
+        let mut effective = self.clone();
+        effective.database.url = Some(self.database_url());
+        toml::to_string(&effective)
+    }
+}
+
+fn zone_name<S: Serializer>(zone: &Tz, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(zone.name())
+}
+
+fn zone_by_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tz, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    name.parse().map_err(|_| serde::de::Error::custom("is not an IANA time zone such as \"Europe/London\""))
+}
+
+impl<'de> Deserialize<'de> for PdsMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "register" => Ok(Self::Register),
+            "off" => Ok(Self::Off),
+            "fhir" => Err(serde::de::Error::custom(
+                "\"fhir\" (the national PDS FHIR API) is not supported by this version: use \"register\" or \"off\"",
+            )),
+            _ => Err(serde::de::Error::custom("must be \"register\" or \"off\"")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

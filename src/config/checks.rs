@@ -1,0 +1,157 @@
+//! What must hold of a configuration before anything starts; every breach is reported, not just the first.
+
+use std::collections::HashSet;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{IssuerSettings, Settings};
+
+impl Settings {
+    /// Appends one sentence for each breach.
+    pub(super) fn check(&self, faults: &mut Vec<String>) {
+        self.check_address(faults);
+        self.check_database(faults);
+        self.check_ranges(faults);
+        self.check_issuers(faults);
+        if self.sandbox {
+            self.check_sandbox(faults);
+        } else {
+            self.check_service(faults);
+        }
+        if EnvFilter::builder().parse(&self.log.filter).is_err() {
+            faults.push("log.filter: must be directives such as \"info\" or \"info,cpis_gateway=debug\"".to_owned());
+        }
+    }
+
+    fn check_address(&self, faults: &mut Vec<String>) {
+        let path_fits = self.base_path.starts_with('/')
+            && !self.base_path.ends_with('/')
+            && !self.base_path.contains("//")
+            && self.base_path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
+        if !path_fits {
+            faults.push(
+                "base_path: must begin with / and not end with it, e.g. \"/cpis/FHIR/R4\"; letters, digits and -._~ only"
+                    .to_owned(),
+            );
+        }
+        if let Some(public) = &self.public_url {
+            let rest = public.strip_prefix("https://").or_else(|| public.strip_prefix("http://")).unwrap_or_default();
+            let fits = !rest.is_empty()
+                && !rest.starts_with('/')
+                && !rest.ends_with('/')
+                && !rest.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@\"<>\\".contains(c));
+            if !fits {
+                faults.push("public_url: must look like \"https://cpis.example.org\", without a last slash".to_owned());
+            }
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            faults.push("data_dir: must name a directory".to_owned());
+        }
+    }
+
+    fn check_database(&self, faults: &mut Vec<String>) {
+        let url = self.database_url();
+        if !url.is_postgres() && url.sqlite_path().is_none_or(str::is_empty) {
+            faults.push("database.url: must begin with sqlite: (and name a file) or postgres://".to_owned());
+        }
+        if url.sqlite_path().is_some_and(|path| path.contains(":memory:")) {
+            faults.push("database.url: records must be kept in a file, not in memory".to_owned());
+        }
+        if let Some(owner) = &self.database.owner_url {
+            if !owner.is_postgres() {
+                faults.push("database.owner_url: must begin with postgres://".to_owned());
+            }
+            if !url.is_postgres() {
+                faults.push("database.owner_url: is for PostgreSQL only; remove it or set database.url".to_owned());
+            }
+            if *owner == url && !self.sandbox {
+                faults.push(
+                    "database.owner_url: must be another account than database.url, which may not own the tables"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+
+    fn check_ranges(&self, faults: &mut Vec<String>) {
+        let notify = &self.notify;
+        for (name, value, lowest, highest) in [
+            ("database.readers", u64::from(self.database.readers), 1, 256),
+            ("plans.visible_days", self.plans.visible_days.into(), 0, 3650),
+            ("plans.unborn_visible_days", self.plans.unborn_visible_days.into(), 0, 3650),
+            ("plans.unborn_longest_days", self.plans.unborn_longest_days.into(), 1, 366),
+            ("plans.adult_age", self.plans.adult_age.into(), 16, 25),
+            ("access.history_rows", self.access.history_rows.into(), 1, 100),
+            ("access.relist_hours", self.access.relist_hours.into(), 0, 168),
+            ("upload.max_entries", self.upload.max_entries.into(), 1, 20_000),
+            ("upload.refused_kept_days", self.upload.refused_kept_days.into(), 0, 3650),
+            ("limits.body_bytes", self.limits.body_bytes, 16 << 10, 64 << 20),
+            ("audit.checkpoint_seconds", self.audit.checkpoint_seconds.into(), 1, 3600),
+            ("notify.retry_first_seconds", notify.retry_first_seconds.into(), 1, 86_400),
+            ("notify.retry_longest_seconds", notify.retry_longest_seconds.into(), 1, 86_400),
+            ("notify.retry_attempts", notify.retry_attempts.into(), 1, 10_000),
+            ("notify.hook_timeout_seconds", notify.hook_timeout_seconds.into(), 1, 300),
+            ("notify.catch_up_days", notify.catch_up_days.into(), 0, 365),
+        ] {
+            if !(lowest..=highest).contains(&value) {
+                faults.push(format!("{name}: must be from {lowest} to {highest}"));
+            }
+        }
+        if notify.retry_first_seconds > notify.retry_longest_seconds {
+            faults.push("notify.retry_first_seconds: must not be over notify.retry_longest_seconds".to_owned());
+        }
+    }
+
+    fn check_issuers(&self, faults: &mut Vec<String>) {
+        let mut seen = HashSet::new();
+        for (number, issuer) in self.auth.issuers.iter().enumerate() {
+            let mut fault = |text: &str| faults.push(format!("auth.issuers[{number}]: {text}"));
+            let IssuerSettings { issuer: name, audience, jwks_file, pem_file, kid } = issuer;
+            if name.trim().is_empty() {
+                fault("issuer must not be empty");
+            }
+            if audience.trim().is_empty() {
+                fault("audience must not be empty");
+            }
+            if !seen.insert(name) {
+                fault("this issuer is listed twice");
+            }
+            match (jwks_file, pem_file, kid) {
+                (Some(_), None, None) => {}
+                (Some(_), None, Some(_)) => fault("kid goes with pem_file; the keys of jwks_file name their own"),
+                (None, Some(_), Some(kid)) if !kid.is_empty() => {}
+                (None, Some(_), _) => fault("pem_file needs kid, the id of that key"),
+                (None, None, _) | (Some(_), Some(_), _) => fault("give exactly one of jwks_file and pem_file"),
+            }
+        }
+    }
+
+    fn check_sandbox(&self, faults: &mut Vec<String>) {
+        if !self.listen.ip().is_loopback() {
+            faults.push(
+                "listen: the sandbox serves this machine only; use 127.0.0.1, or configure a real service".to_owned(),
+            );
+        }
+    }
+
+    fn check_service(&self, faults: &mut Vec<String>) {
+        if self.auth.issuers.is_empty() {
+            faults.push(
+                "auth.issuers: name at least one issuer of access tokens (or try the gateway out with --sandbox)"
+                    .to_owned(),
+            );
+        }
+        if self.audit.signing_key.is_none() {
+            faults.push(
+                "audit.signing_key: name the private key (PEM file) that signs the audit's checkpoints; keep it outside the database"
+                    .to_owned(),
+            );
+        }
+        if self.notify.allow_plain_http_hooks {
+            faults.push("notify.allow_plain_http_hooks: is for the sandbox only".to_owned());
+        }
+        if self.public_url.as_ref().is_some_and(|public| !public.starts_with("https://")) {
+            faults.push("public_url: must be https:// outside the sandbox".to_owned());
+        }
+    }
+}

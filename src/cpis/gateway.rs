@@ -1,0 +1,61 @@
+//! What the use cases share: store, clock, calendar, limits, demographics.
+
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+
+use super::{
+    calendar::Calendar,
+    limits::Limits,
+    types::{audit::RequestEvent, child::Demographics as Traced},
+};
+use crate::{
+    clock::Clock,
+    demographics::Demographics,
+    store::{Store, StoreError},
+};
+
+/// The CP-IS service over one store. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    pub store: Store,
+    pub clock: Clock,
+    pub calendar: Calendar,
+    pub limits: Limits,
+    pub demographics: Arc<dyn Demographics>,
+    /// Clinicians see name and birth date too.
+    pub disclose_demographics: bool,
+}
+
+/// Why a use case gave nothing. What was wrong with the request itself is in the values that they return.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store can't answer or can't make the audit durable: no data may leave.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Demographics can't be asked: send the whole again (CPF05).
+    #[error("demographics are not available")]
+    DemographicsUnavailable,
+}
+
+impl Gateway {
+    /// The civil date of this moment.
+    pub fn today(&self) -> NaiveDate {
+        self.calendar.day_of(self.clock.now())
+    }
+
+    /// Writes a security event that comes with no other change; durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when it can't be stored: then nothing may be answered but 503.
+    pub async fn audit(&self, event: RequestEvent) -> Result<(), Error> {
+        let clock = self.clock.clone();
+        self.store.write(Vec::new(), move |tx| tx.append_audit(clock.now(), event.clone())).await?;
+        Ok(())
+    }
+
+    /// Name and birth date for a clinician, if the operator discloses them.
+    pub(super) fn disclosed(&self, known: &Traced) -> Option<Traced> {
+        self.disclose_demographics.then(|| known.clone())
+    }
+}

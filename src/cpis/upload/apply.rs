@@ -1,0 +1,516 @@
+//! An upload is applied: traced, judged record by record, written with its audit in one transaction (design 6).
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::judge::{ChildWrite, PlanWrite, StoredRecord, Verdict, judge};
+use crate::{
+    cpis::{
+        gateway::{Error, Gateway},
+        types::{
+            NhsNumber, Organization, ShownPlan,
+            audit::{EntityRef, Interaction, Outcome, QueryResult, RequestEvent},
+            caller::{Caller, RequestContext},
+            child::{AuthorityChild, Demographics, Trace},
+            upload::{
+                FileCode, OrganizationChange, PlanChange, Problem, ProblemKind, RecordChange, RecordCode, Warning,
+            },
+        },
+    },
+    store::{self, StoreError, Tx, plan::VersionContent, upload::Door},
+};
+
+/// One change of an authority: a Bundle, or a single interaction as a record of its own.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    pub caller: Caller,
+    pub context: RequestContext,
+    pub interaction: Interaction,
+    pub door: Door,
+    /// A FHIR transaction: one refused record refuses all.
+    pub all_or_nothing: bool,
+    /// The authority's own entry, or why it could not be read.
+    pub organization: Option<Result<OrganizationChange, Problem>>,
+    pub records: Vec<RecordChange>,
+    /// Records that could not be read: they count for the file's code and are kept with theirs.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A record that never became one.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    pub nhs_number: Option<NhsNumber>,
+    pub code: RecordCode,
+    /// Plain English, never a value that was sent.
+    pub reason: String,
+}
+
+/// What became of an upload. When this exists, effect and audit are durable.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub id: Uuid,
+    pub code: FileCode,
+    pub organization: Option<Result<Organization, Problem>>,
+    /// In the order of `Upload::records`. In a refused transaction the records that were good are not stored either.
+    pub records: Vec<Result<LoadedRecord, Vec<Problem>>>,
+    /// False when a transaction was refused: nothing is stored.
+    pub stored: bool,
+}
+
+/// A record that was loaded.
+#[derive(Clone, Debug)]
+pub struct LoadedRecord {
+    pub entries: Vec<LoadedEntry>,
+    pub warnings: Vec<Warning>,
+}
+
+/// What one entry of a loaded record did.
+#[derive(Clone, Debug)]
+pub struct LoadedEntry {
+    pub entry: usize,
+    pub change: Change,
+    pub resource: LoadedResource,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Created,
+    Updated,
+    Unchanged,
+    Deleted,
+    /// It was deleted before.
+    AlreadyDeleted,
+}
+
+#[derive(Clone, Debug)]
+pub enum LoadedResource {
+    Child(Box<AuthorityChild>),
+    Plan(Box<ShownPlan>),
+}
+
+/// A transaction is undone.
+struct Refused(Judged);
+
+/// Outcomes of organisation and records.
+#[derive(Clone)]
+struct Judged {
+    organization: Option<Result<Organization, Problem>>,
+    records: Vec<Result<LoadedRecord, Vec<Problem>>>,
+}
+
+impl Judged {
+    fn any_refused(&self) -> bool {
+        self.records.iter().any(Result::is_err) || matches!(self.organization, Some(Err(_)))
+    }
+}
+
+/// Where a change is applied: what stays the same over its records.
+struct Applying<'a> {
+    gateway: &'a Gateway,
+    upload: &'a Upload,
+    traces: &'a HashMap<NhsNumber, Trace>,
+    authority: Organization,
+    key: i64,
+    now: DateTime<Utc>,
+}
+
+impl Gateway {
+    /// The number under which an authority sent the child of one of its plans; `None` for any other plan.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn own_number_of(&self, authority: &Organization, plan: Uuid) -> Result<Option<NhsNumber>, Error> {
+        let authority = authority.id;
+        let read = self.store.read(move |conn| {
+            let Some(held) = store::plan::find(conn, plan)? else { return Ok(None) };
+            let owned = store::child::get(conn, held.child_id)?.filter(|owned| owned.authority_id == authority);
+            Ok(owned.map(|owned| owned.child.nhs_number))
+        });
+        Ok(read.await?)
+    }
+
+    /// Judges and applies an upload. Effect, answer and audit are durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::DemographicsUnavailable`] (CPF05) or [`Error::Store`]: then nothing is stored.
+    pub async fn upload(&self, upload: Upload) -> Result<Applied, Error> {
+        let mut numbers: Vec<NhsNumber> = upload.records.iter().map(|record| record.nhs_number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let traces = self.demographics.trace(&numbers).await.map_err(|_| Error::DemographicsUnavailable)?;
+        let traces: HashMap<NhsNumber, Trace> = numbers.iter().copied().zip(traces).collect();
+        let gateway = self.clone();
+        Ok(self.store.write(numbers, move |tx| gateway.apply_in(tx, &upload, &traces)).await?)
+    }
+
+    fn apply_in(
+        &self,
+        tx: &mut Tx<'_>,
+        upload: &Upload,
+        traces: &HashMap<NhsNumber, Trace>,
+    ) -> Result<Applied, StoreError> {
+        let now = self.clock.now();
+        let (id, now_ms) = (Uuid::new_v4(), now.timestamp_millis());
+        let authority = upload.caller.organization.id;
+        store::organization::lock(tx.conn, authority)?;
+        let authority = store::organization::get(tx.conn, authority)?;
+        let count = upload.records.len() + upload.unreadable.len();
+        let key = store::upload::begin(tx.conn, id, authority.id, upload.door, count, now_ms)?;
+        let applied = tx.savepoint(|tx| {
+            let mut applying = Applying { gateway: self, upload, traces, authority, key, now };
+            let judged = applying.all(tx)?;
+            let refused = upload.all_or_nothing && (judged.any_refused() || !upload.unreadable.is_empty());
+            Ok(if refused { Err(Refused(judged)) } else { Ok(judged) })
+        })?;
+        let (stored, judged) = match applied {
+            Ok(judged) => (true, judged),
+            Err(Refused(judged)) => (false, judged),
+        };
+        let loaded = if stored { judged.records.iter().filter(|record| record.is_ok()).count() } else { 0 };
+        let code = match loaded {
+            loaded if loaded == count && stored => FileCode::Cpf02,
+            0 => FileCode::Cpf04,
+            _ => FileCode::Cpf03,
+        };
+        store::upload::answer(tx.conn, key, code)?;
+        keep_records(tx, upload, &judged, stored, key, now_ms)?;
+        audit(tx, upload, &judged, stored, id, now)?;
+        Ok(Applied { id, code, organization: judged.organization, records: judged.records, stored })
+    }
+}
+
+impl Applying<'_> {
+    /// The authority's own entry first, then every record.
+    fn all(&mut self, tx: &mut Tx<'_>) -> Result<Judged, StoreError> {
+        let organization = match &self.upload.organization {
+            Some(Ok(change)) => Some(self.organization(tx, change)?),
+            Some(Err(problem)) => Some(Err(problem.clone())),
+            None => None,
+        };
+        let mut records = Vec::with_capacity(self.upload.records.len());
+        for record in &self.upload.records {
+            records.push(tx.savepoint(|tx| self.record(tx, record))?);
+        }
+        Ok(Judged { organization, records })
+    }
+
+    fn organization(
+        &mut self,
+        tx: &mut Tx<'_>,
+        change: &OrganizationChange,
+    ) -> Result<Result<Organization, Problem>, StoreError> {
+        if change.if_match.is_some_and(|version| version != self.authority.version) {
+            return Ok(Err(Problem {
+                entry: change.entry,
+                code: RecordCode::Cpr07,
+                kind: ProblemKind::Version,
+                reason: "The organisation has another version than If-Match says: please read it again.".to_owned(),
+                element: "",
+            }));
+        }
+        let same = change.name.as_ref().is_none_or(|name| *name == self.authority.name)
+            && change.office_phone == self.authority.office_phone
+            && Some(&change.duty_phone) == self.authority.duty_phone.as_ref();
+        if !same {
+            store::organization::update(tx.conn, self.authority.id, change, self.now.timestamp_millis())?;
+            self.authority = store::organization::get(tx.conn, self.authority.id)?;
+        }
+        Ok(Ok(self.authority.clone()))
+    }
+
+    fn record(
+        &self,
+        tx: &mut Tx<'_>,
+        record: &RecordChange,
+    ) -> Result<Result<LoadedRecord, Vec<Problem>>, StoreError> {
+        let child = store::person::child(tx.conn, &record.nhs_number)?;
+        let persons = child.map(|child| child.persons).unwrap_or_default();
+        let children = store::child::of_authority(tx.conn, self.authority.id, &persons)?;
+        let keys: Vec<i64> = children.iter().map(|child| child.id).collect();
+        let held = store::plan::of_children(tx.conn, &keys)?;
+        let exact = children.iter().find(|child| child.nhs_number == record.nhs_number);
+        let stored = StoredRecord {
+            child: exact.or(children.last()).cloned(),
+            plans: held.iter().map(|held| held.plan.clone()).collect(),
+        };
+        let trace = self.traces.get(&record.nhs_number).cloned().unwrap_or(Trace::NotTraced);
+        let (today, limits) = (self.gateway.calendar.day_of(self.now), &self.gateway.limits);
+        let verdict = judge(record, &stored, &trace, today, limits, self.authority.duty_phone.is_some());
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(problems) => return Ok(Err(problems)),
+        };
+        let plan_keys: HashMap<Uuid, i64> = held.iter().map(|held| (held.plan.id, held.key)).collect();
+        let writing = Writing { applying: self, stored: &stored, exact_child: exact, plan_keys: &plan_keys };
+        Ok(Ok(writing.write(tx, record, verdict, &trace)?))
+    }
+}
+
+/// One accepted record on its way into the store.
+struct Writing<'a> {
+    applying: &'a Applying<'a>,
+    stored: &'a StoredRecord,
+    /// The authority's child under exactly the number sent.
+    exact_child: Option<&'a AuthorityChild>,
+    plan_keys: &'a HashMap<Uuid, i64>,
+}
+
+impl Writing<'_> {
+    fn write(
+        &self,
+        tx: &mut Tx<'_>,
+        record: &RecordChange,
+        verdict: Verdict,
+        trace: &Trace,
+    ) -> Result<LoadedRecord, StoreError> {
+        let mut entries = Vec::new();
+        let mut child_key = self.exact_child.map(|child| child.id);
+        let creates = verdict.plans.iter().any(|write| matches!(write, PlanWrite::Create { .. }));
+        if verdict.child.is_some() || (creates && child_key.is_none()) {
+            let person = store::person::find_or_create(tx.conn, &record.nhs_number)?;
+            if let Trace::Found(traced) = trace
+                && person.traced_birth_date != Some(traced.birth_date)
+            {
+                store::person::set_traced_birth_date(tx.conn, person.id, traced.birth_date)?;
+            }
+            let key = store::child::find_or_create_key(tx.conn, self.applying.authority.id, person.id)?;
+            child_key = Some(key);
+            if let Some(entry) = self.child(tx, key, verdict.child)? {
+                entries.push(entry);
+            }
+        }
+        for write in verdict.plans {
+            entries.push(self.plan(tx, child_key, write)?);
+        }
+        entries.sort_by_key(|entry| entry.entry);
+        Ok(LoadedRecord { entries, warnings: verdict.warnings })
+    }
+
+    /// The child's own data; a child first sent under an older number is copied to the new one.
+    fn child(&self, tx: &mut Tx<'_>, key: i64, write: Option<ChildWrite>) -> Result<Option<LoadedEntry>, StoreError> {
+        let known = self.exact_child.is_some();
+        let (entry, demographics, local_id, changed) = match (write, &self.stored.child) {
+            (Some(write), _) => (Some(write.entry), write.demographics, write.local_id, write.changed || !known),
+            (None, Some(child)) => (None, child.demographics.clone(), child.local_id.clone(), !known),
+            (None, None) => return Err(StoreError::Corrupt("a plan without a child")),
+        };
+        if changed {
+            self.add_child_version(tx, key, &demographics, local_id.as_deref())?;
+        }
+        let Some(entry) = entry else { return Ok(None) };
+        let owned = store::child::get(tx.conn, key)?.ok_or(StoreError::Corrupt("authority_child"))?;
+        let change = match (known, changed) {
+            (false, _) => Change::Created,
+            (true, true) => Change::Updated,
+            (true, false) => Change::Unchanged,
+        };
+        Ok(Some(LoadedEntry { entry, change, resource: LoadedResource::Child(Box::new(owned.child)) }))
+    }
+
+    fn add_child_version(
+        &self,
+        tx: &mut Tx<'_>,
+        key: i64,
+        demographics: &Demographics,
+        local_id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let now_ms = self.applying.now.timestamp_millis();
+        store::child::add_version(tx.conn, key, self.applying.key, demographics, local_id, now_ms)?;
+        Ok(())
+    }
+
+    fn plan(&self, tx: &mut Tx<'_>, child: Option<i64>, write: PlanWrite) -> Result<LoadedEntry, StoreError> {
+        let (upload, now_ms) = (self.applying.key, self.applying.now.timestamp_millis());
+        let entry = write.entry();
+        let (id, change) = match write {
+            PlanWrite::Create { plan_type, period, local_id, .. } => {
+                let child = child.ok_or(StoreError::Corrupt("a plan without a child"))?;
+                let id = Uuid::new_v4();
+                let content = VersionContent { period, local_id: local_id.as_ref(), deleted: false };
+                store::plan::create(tx.conn, child, id, plan_type, upload, content, now_ms)?;
+                (id, Change::Created)
+            }
+            PlanWrite::Update { id, period, local_id, .. } => {
+                let content = VersionContent { period, local_id: local_id.as_ref(), deleted: false };
+                store::plan::add_version(tx.conn, self.key_of(id)?, upload, content, now_ms)?;
+                (id, Change::Updated)
+            }
+            PlanWrite::Delete { id, .. } => {
+                let plan = self.stored.plans.iter().find(|plan| plan.id == id).ok_or(StoreError::Corrupt("plan"))?;
+                let content =
+                    VersionContent { period: plan.period, local_id: plan.local_id.as_ref(), deleted: true };
+                store::plan::add_version(tx.conn, self.key_of(id)?, upload, content, now_ms)?;
+                (id, Change::Deleted)
+            }
+            PlanWrite::Unchanged { id, .. } => (id, Change::Unchanged),
+            PlanWrite::AlreadyDeleted { id, .. } => (id, Change::AlreadyDeleted),
+        };
+        let held = store::plan::find(tx.conn, id)?.ok_or(StoreError::Corrupt("plan"))?;
+        let owned = store::child::get(tx.conn, held.child_id)?.ok_or(StoreError::Corrupt("authority_child"))?;
+        let applying = self.applying;
+        let shown = applying.gateway.own(tx.conn, &applying.authority, &owned.child, held)?;
+        Ok(LoadedEntry { entry, change, resource: LoadedResource::Plan(Box::new(shown)) })
+    }
+
+    fn key_of(&self, id: Uuid) -> Result<i64, StoreError> {
+        self.plan_keys.get(&id).copied().ok_or(StoreError::Corrupt("plan"))
+    }
+}
+
+/// Keeps each record's answer by its position; of one refused with CPR02 nothing of the child.
+fn keep_records(
+    tx: &mut Tx<'_>,
+    upload: &Upload,
+    judged: &Judged,
+    stored: bool,
+    key: i64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let mut position = 0;
+    for (record, outcome) in upload.records.iter().zip(&judged.records) {
+        let number = &record.nhs_number;
+        let (code, about) = match outcome {
+            Ok(_) if stored => (RecordCode::Cpr06, None),
+            Ok(_) => (RecordCode::Cpr07, Some((number, "Another record of the transaction was refused.".to_owned()))),
+            Err(problems) => {
+                let code = code_of(problems);
+                let reasons: Vec<&str> = problems.iter().map(|problem| problem.reason.as_str()).collect();
+                (code, Some((number, reasons.join(" "))).filter(|_| code != RecordCode::Cpr02))
+            }
+        };
+        let about = about.as_ref().map(|(number, reason)| (*number, reason.as_str()));
+        store::upload::add_record(tx.conn, key, position, code, about, now_ms)?;
+        position += 1;
+    }
+    for unreadable in &upload.unreadable {
+        let about = unreadable.nhs_number.as_ref().map(|number| (number, unreadable.reason.as_str()));
+        store::upload::add_record(tx.conn, key, position, unreadable.code, about, now_ms)?;
+        position += 1;
+    }
+    Ok(())
+}
+
+/// The code that stands for a refused record: that of its first problem.
+fn code_of(problems: &[Problem]) -> RecordCode {
+    problems.first().map_or(RecordCode::Cpr07, |problem| problem.code)
+}
+
+/// One event a record, and one for the file; a single interaction is its one record's event.
+fn audit(
+    tx: &mut Tx<'_>,
+    upload: &Upload,
+    judged: &Judged,
+    stored: bool,
+    id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    for (record, outcome) in upload.records.iter().zip(&judged.records) {
+        tx.append_audit(now, record_event(upload, record, outcome, stored, id))?;
+    }
+    for unreadable in &upload.unreadable {
+        let mut event = RequestEvent::new(upload.interaction, &upload.caller, &upload.context);
+        event.patient = unreadable.nhs_number;
+        event.upload = Some(id);
+        refuse(&mut event);
+        tx.append_audit(now, event)?;
+    }
+    if let Some(organization) = &judged.organization {
+        let mut event = RequestEvent::new(Interaction::Update, &upload.caller, &upload.context);
+        let ods = upload.caller.organization.ods.as_str().to_owned();
+        let version = organization.as_ref().ok().map(|o| o.version);
+        event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: ods, version });
+        event.upload = Some(id);
+        if organization.is_err() || !stored {
+            refuse(&mut event);
+        }
+        tx.append_audit(now, event)?;
+    }
+    if upload.door == Door::Bundle {
+        let mut event = RequestEvent::new(upload.interaction, &upload.caller, &upload.context);
+        event.upload = Some(id);
+        let rows = i64::try_from(upload.records.len() + upload.unreadable.len()).unwrap_or(i64::MAX);
+        event.result = Some(QueryResult { rows, first: None, last: None });
+        if !stored {
+            refuse(&mut event);
+        }
+        tx.append_audit(now, event)?;
+    }
+    Ok(())
+}
+
+fn record_event(
+    upload: &Upload,
+    record: &RecordChange,
+    outcome: &Result<LoadedRecord, Vec<Problem>>,
+    stored: bool,
+    id: Uuid,
+) -> RequestEvent {
+    let interaction = match outcome {
+        Ok(loaded) => interaction_of(loaded.entries.iter().map(|entry| entry.change)),
+        Err(_) if upload.door == Door::Interaction => upload.interaction,
+        Err(_) => interaction_of(record.plans.iter().map(asked_change)),
+    };
+    let mut event = RequestEvent::new(interaction, &upload.caller, &upload.context);
+    event.upload = Some(id);
+    event.patient = Some(record.nhs_number);
+    match outcome {
+        Ok(loaded) => {
+            event.entity = loaded.entries.last().map(entity_of);
+            if !stored {
+                refuse(&mut event);
+            }
+        }
+        Err(problems) => {
+            refuse(&mut event);
+            if code_of(problems) == RecordCode::Cpr02 {
+                // Nothing of a child with a restricted record may be stored, not even in the request's path.
+                event.patient = None;
+                let method = event.request_line.split(' ').next().unwrap_or_default().to_owned();
+                event.request_line = method;
+            }
+        }
+    }
+    event
+}
+
+fn refuse(event: &mut RequestEvent) {
+    event.outcome = Outcome::Refused;
+    event.refusal = Some("INVALID_VALUE".to_owned());
+}
+
+fn asked_change(change: &PlanChange) -> Change {
+    use crate::cpis::types::upload::PlanAction;
+    match change.action {
+        PlanAction::Put { .. } => Change::Created,
+        PlanAction::Delete { .. } => Change::Deleted,
+    }
+}
+
+/// A record is a create if anything in it is new, a delete if all of it is, else an update.
+fn interaction_of(changes: impl Iterator<Item = Change>) -> Interaction {
+    let changes: Vec<Change> = changes.collect();
+    if changes.contains(&Change::Created) {
+        Interaction::Create
+    } else if !changes.is_empty() && changes.iter().all(|change| matches!(change, Change::Deleted | Change::AlreadyDeleted)) {
+        Interaction::Delete
+    } else {
+        Interaction::Update
+    }
+}
+
+fn entity_of(entry: &LoadedEntry) -> EntityRef {
+    match &entry.resource {
+        LoadedResource::Child(child) => EntityRef {
+            resource: "Patient".to_owned(),
+            id: child.nhs_number.as_str().to_owned(),
+            version: Some(child.version),
+        },
+        LoadedResource::Plan(shown) => EntityRef {
+            resource: "Flag".to_owned(),
+            id: shown.plan.id.to_string(),
+            version: Some(shown.plan.version),
+        },
+    }
+}

@@ -1,0 +1,44 @@
+//! Who an NHS number belongs to: the local register, or nobody (`pds.mode`). The national PDS is the third.
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    cpis::types::{NhsNumber, child::Trace},
+    store::{Store, register},
+};
+
+/// Demographics could not be asked; the whole file is to be sent again (CPF05).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("demographics are not available")]
+pub struct Unavailable;
+
+/// A source of demographics.
+pub trait Demographics: Send + Sync {
+    /// What is known of each number, in the order of `numbers`.
+    fn trace<'a>(&'a self, numbers: &'a [NhsNumber]) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>>;
+}
+
+/// The local register of demographics.
+pub struct Register(pub Store);
+
+impl Demographics for Register {
+    fn trace<'a>(&'a self, numbers: &'a [NhsNumber]) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
+        let numbers = numbers.to_vec();
+        Box::pin(async move {
+            let traces = self.0.read(move |conn| numbers.iter().map(|number| register::trace(conn, number)).collect());
+            traces.await.map_err(|error| {
+                tracing::warn!(%error, "the register could not be asked");
+                Unavailable
+            })
+        })
+    }
+}
+
+/// Nobody is asked: modulus 11 only, the birth date as sent.
+pub struct Off;
+
+impl Demographics for Off {
+    fn trace<'a>(&'a self, numbers: &'a [NhsNumber]) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
+        Box::pin(async move { Ok(vec![Trace::NotTraced; numbers.len()]) })
+    }
+}

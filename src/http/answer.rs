@@ -1,0 +1,62 @@
+//! An answer before it becomes an HTTP response.
+
+use actix_web::http::StatusCode;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::refusal::Refusal;
+use crate::fhir::{outcome::operation_outcome, resource::Resource};
+
+/// What a handler gives: status, resource, headers.
+pub struct Answer {
+    pub status: StatusCode,
+    pub resource: Option<Resource>,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Answer {
+    pub fn ok(resource: impl Into<Resource>) -> Self {
+        Self { status: StatusCode::OK, resource: Some(resource.into()), headers: Vec::new() }
+    }
+
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, resource: None, headers: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// `ETag` and `Last-Modified` of a version that the caller owns.
+    #[must_use]
+    pub fn with_version(self, version: i64, modified: DateTime<Utc>) -> Self {
+        self.with_header("ETag", format!("W/\"{version}\""))
+            .with_header("Last-Modified", modified.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
+    }
+}
+
+impl From<&Refusal> for Answer {
+    fn from(refusal: &Refusal) -> Self {
+        let outcome = refusal.outcome.as_deref().cloned().unwrap_or_else(|| operation_outcome(&refusal.issues));
+        Self {
+            status: refusal.status(),
+            resource: Some(outcome.into()),
+            headers: refusal.headers.clone(),
+        }
+    }
+}
+
+/// A resource as JSON text.
+///
+/// # Errors
+/// When the resource can't be written.
+pub fn json(resource: &impl Serialize, pretty: bool) -> Result<Vec<u8>, serde_json::Error> {
+    if pretty { serde_json::to_vec_pretty(resource) } else { serde_json::to_vec(resource) }
+}

@@ -1,0 +1,273 @@
+//! One request from the socket to the answer: request ids, caller, permission, negotiation, body, handler; and the audit
+//! of every refusal of a caller that is known.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        Method, StatusCode,
+        header::{HeaderMap, HeaderName, HeaderValue},
+    },
+    web::{Bytes, BytesMut, Payload},
+};
+use futures_util::StreamExt;
+
+use super::{
+    answer::{self, Answer},
+    query::{self, FORMAT, Query},
+    refusal::{Case, Refusal},
+    request_id::RequestIds,
+    routes::{Route, Routes},
+    service::Service,
+};
+use crate::cpis::types::{
+    NhsNumber,
+    audit::{Interaction, Outcome, RequestEvent},
+    caller::{Caller, RequestContext},
+};
+
+/// What a handler gets: everything of the request, parsed and permitted.
+pub struct Call {
+    pub service: Arc<Service>,
+    pub caller: Caller,
+    pub context: RequestContext,
+    /// `{id}` of the route's path.
+    pub id: String,
+    pub query: Query,
+    pub headers: HeaderMap,
+    /// Empty for methods without one; a `_search` form is in `query` already.
+    pub body: Bytes,
+    /// Path and query as sent, for the `self` link.
+    pub path_and_query: String,
+    pub interaction: Interaction,
+}
+
+impl Call {
+    /// The one value of a header, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The version of `If-Match`, if it is sent.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 when it is not an entity tag of ours.
+    pub fn if_match(&self) -> Result<Option<i64>, Refusal> {
+        let Some(value) = self.headers.get("if-match") else { return Ok(None) };
+        let text = value.to_str().unwrap_or_default().trim();
+        let tag = text.strip_prefix("W/").unwrap_or(text);
+        let version = tag.strip_prefix('"').and_then(|t| t.strip_suffix('"')).and_then(|t| t.parse().ok());
+        match version {
+            Some(version) => Ok(Some(version)),
+            None => Err(Refusal::new(
+                Case::Header,
+                "Missing or invalid header parameter: If-Match must be an ETag as this server gave it, such as W/\"3\".",
+            )),
+        }
+    }
+
+    /// A security event of this call: a success with nothing more to say yet.
+    pub fn event(&self) -> RequestEvent {
+        RequestEvent::new(self.interaction, &self.caller, &self.context)
+    }
+}
+
+/// Answers one request below the FHIR base.
+pub async fn dispatch(service: Arc<Service>, routes: &Routes, request: HttpRequest, payload: Payload) -> HttpResponse {
+    let ids = RequestIds::of(request.headers());
+    let known = ids.as_ref().cloned().unwrap_or_default();
+    let route = routes.find(&service.settings.base_path, &request);
+    let pretty = request.query_string().split('&').any(|part| part == "_pretty=true");
+    let context = RequestContext {
+        request_id: known.request_id.clone(),
+        at: service.gateway.clock.now(),
+        address: request.peer_addr().map(|address| address.ip()),
+        request_line: format!("{} {}", request.method(), request.uri()),
+    };
+    let answered = answer_for(&service, routes, route, ids.map(|_| ()), context, &request, payload).await;
+    let answer = match &answered {
+        Ok(answer) => answer,
+        Err(refusal) => &Answer::from(refusal),
+    };
+    tracing::info!(
+        request.id = %known.request_id,
+        http.method = %request.method(),
+        http.route = route.map_or("unknown", |route| route.path),
+        http.status = answer.status.as_u16(),
+        "answered"
+    );
+    respond(answer, &known, pretty)
+}
+
+async fn answer_for(
+    service: &Arc<Service>,
+    routes: &Routes,
+    route: Option<&'static Route>,
+    ids: Result<(), Refusal>,
+    context: RequestContext,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Answer, Refusal> {
+    if let Some(route) = route.filter(|route| route.is_open()) {
+        ids?;
+        acceptable(request, request.query_string())?;
+        return route.open(service);
+    }
+    let header = request.headers().get("authorization").map(|value| value.to_str().unwrap_or("?").to_owned());
+    let caller = service.authenticate(header).await?;
+    let id = route.map(|route| route.id_of(&service.settings.base_path, request.path())).unwrap_or_default();
+    let mut seen = Seen { patient: NhsNumber::parse(&id).ok(), interaction: Interaction::Operation };
+    if let Some(route) = route {
+        seen.interaction = route.interaction;
+    }
+    let result = async {
+        ids?;
+        let route = route.ok_or_else(|| routes.refuse_unknown(&service.settings.base_path, request))?;
+        route.permit(&caller)?;
+        let body = read_body(service, route, request, payload).await?;
+        let query = read_query(route, request, &body, &mut seen)?;
+        let call = Call {
+            service: service.clone(),
+            caller: caller.clone(),
+            context: context.clone(),
+            id,
+            query,
+            headers: request.headers().clone(),
+            body,
+            path_and_query: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+            interaction: route.interaction,
+        };
+        route.handle(call).await
+    }
+    .await;
+    match result {
+        Ok(answer) => Ok(answer),
+        Err(refusal) if refusal.already_audited() => Err(refusal),
+        Err(refusal) => {
+            audit_refusal(service, &caller, &context, &seen, &refusal).await?;
+            Err(refusal)
+        }
+    }
+}
+
+/// What could be read of a request before it was refused.
+struct Seen {
+    patient: Option<NhsNumber>,
+    interaction: Interaction,
+}
+
+/// Writes the refusal of a known caller into the security audit before it is answered.
+async fn audit_refusal(
+    service: &Service,
+    caller: &Caller,
+    context: &RequestContext,
+    seen: &Seen,
+    refusal: &Refusal,
+) -> Result<(), Refusal> {
+    let mut event = RequestEvent::new(seen.interaction, caller, context);
+    event.outcome = if refusal.status().is_server_error() { Outcome::Failed } else { Outcome::Refused };
+    event.refusal = Some(refusal.spine_code().to_owned());
+    event.patient = seen.patient;
+    Ok(service.gateway.audit(event).await?)
+}
+
+/// 406 unless FHIR JSON is acceptable; `_format` overrides `Accept`.
+fn acceptable(request: &HttpRequest, query: &str) -> Result<(), Refusal> {
+    let json = |media: &str| {
+        let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        matches!(media.as_str(), "application/fhir+json" | "application/json" | "json" | "*/*" | "application/*" | "")
+    };
+    let refused = || {
+        Refusal::new(Case::Accept, "Only FHIR JSON can be given: accept application/fhir+json or application/json.")
+    };
+    let formats = Query::parse(query)?;
+    if let Some(format) = formats.values("_format").next() {
+        // A plus sign in a query is a space; the media type is meant all the same.
+        return if json(&format.replace(' ', "+")) { Ok(()) } else { Err(refused()) };
+    }
+    let mut accepts = request.headers().get_all("accept").peekable();
+    if accepts.peek().is_none() {
+        return Ok(());
+    }
+    let fits = accepts.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(json);
+    if fits { Ok(()) } else { Err(refused()) }
+}
+
+/// The body within its limit; 415 for another type than the route takes.
+async fn read_body(
+    service: &Service,
+    route: &Route,
+    request: &HttpRequest,
+    mut payload: Payload,
+) -> Result<Bytes, Refusal> {
+    acceptable(request, request.query_string())?;
+    let limit = service.settings.body_bytes;
+    let too_long = || Refusal::new(Case::TooLong, format!("The body is longer than {limit} bytes. Please send less at once."));
+    if !matches!(*request.method(), Method::POST | Method::PUT) {
+        return Ok(Bytes::new());
+    }
+    let kind = request.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if !route.content_types().contains(&kind.as_str()) {
+        let takes = route.content_types().join(" or ");
+        return Err(Refusal::new(Case::ContentType, format!("Please send the body as {takes}.")));
+    }
+    if request.headers().contains_key("content-encoding") {
+        return Err(Refusal::new(Case::ContentType, "Please send the body without a content encoding."));
+    }
+    let declared = request.headers().get("content-length").and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limit) {
+        return Err(too_long());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Refusal::new(Case::Body, "The body could not be read to its end."))?;
+        if body.len() + chunk.len() > limit {
+            return Err(too_long());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// The parameters of the query string and of a `_search` form, all of them known to the route.
+fn read_query(route: &Route, request: &HttpRequest, body: &Bytes, seen: &mut Seen) -> Result<Query, Refusal> {
+    let mut query = Query::parse(request.query_string())?;
+    if route.is_form() {
+        let form = std::str::from_utf8(body)
+            .map_err(|_| Refusal::new(Case::Parameter, "The form is not valid percent-encoded UTF-8."))?;
+        query.0.extend(Query::parse(form)?.0);
+    }
+    seen.patient = seen.patient.or_else(|| query.patient_for_audit());
+    query.check(&[route.parameters, FORMAT])?;
+    if let Some(pretty) = query.single("_pretty")?
+        && !matches!(pretty, "true" | "false")
+    {
+        return Err(query::bad_value("_pretty", "must be true or false"));
+    }
+    Ok(query)
+}
+
+fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse {
+    let (status, body) = match answer.resource.as_ref().map(|resource| answer::json(resource, pretty)) {
+        None => (answer.status, None),
+        Some(Ok(body)) => (answer.status, Some(body)),
+        Some(Err(error)) => {
+            let refusal = Answer::from(&Refusal::from(error));
+            (refusal.status, refusal.resource.as_ref().and_then(|resource| answer::json(resource, false).ok()))
+        }
+    };
+    let mut response = HttpResponse::build(status);
+    response.insert_header(("Cache-Control", "no-store"));
+    for (name, value) in ids.mirrored().into_iter().chain(answer.headers.iter().map(|(n, v)| (*n, v.as_str()))) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.insert_header((name, value));
+        }
+    }
+    match body {
+        Some(body) => response.content_type("application/fhir+json").body(body),
+        None if status == StatusCode::NO_CONTENT => response.finish(),
+        None => response.body(()),
+    }
+}

@@ -1,0 +1,57 @@
+//! `Patient/{nhs}/$everything`: patient, plans, authorities and accesses in one audited trip. For clinicians.
+
+use super::{
+    answer::Answer,
+    clinical::{self, Asked, Searchset},
+    dispatch::Call,
+    query::nhs_number,
+    refusal::{Case, Refusal},
+};
+use crate::{
+    cpis::look_up::Subject,
+    fhir::{
+        json,
+        render::{self, View},
+        validate::Profile,
+    },
+};
+
+/// # Errors
+/// [`Refusal`] by design 4; 404 for a child without a record.
+pub async fn get(call: Call) -> Result<Answer, Refusal> {
+    let number = nhs_number(&call.id)?;
+    let found = clinical::look_up(&call, Asked::read("Patient", &call.id, Subject::Number(number))).await?;
+    let mut set = Searchset::new(&call);
+    set.matched(render::patient_for_clinician(&number, call.service.verification(), found.demographics.as_ref()));
+    for shown in &found.plans {
+        set.matched(render::flag(shown, View::Clinician));
+        set.matched(render::care_plan(shown, View::Clinician));
+        set.matched(render::care_team(shown, View::Clinician, None));
+    }
+    for authority in found.authorities() {
+        set.matched(render::organization(authority));
+    }
+    set.history(&found, true);
+    set.superseded(&found);
+    Ok(Answer::ok(set.finish()))
+}
+
+/// The same by POST; the body is `Parameters` without any parameter.
+///
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn post(call: Call) -> Result<Answer, Refusal> {
+    let body = json::parse(&call.body).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
+    let issues = call.service.validators.validate(&body, Profile::Base);
+    if !issues.is_empty() {
+        return Err(Refusal::of_body(issues));
+    }
+    if body.get("resourceType").and_then(serde_json::Value::as_str) != Some("Parameters") {
+        return Err(Refusal::new(Case::Body, "Please send a Parameters resource."));
+    }
+    if body.get("parameter").is_some() {
+        let refusal = Refusal::new(Case::Parameter, "$everything takes no parameters here: it always gives all of the child.");
+        return Err(refusal.at("Parameters.parameter"));
+    }
+    get(call).await
+}

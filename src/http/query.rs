@@ -1,0 +1,254 @@
+//! The query string: strict percent-decoding, known parameters only, and the patient in all the spellings of design 3.
+
+use percent_encoding::percent_decode;
+
+use super::refusal::{Case, Refusal};
+use crate::{
+    cpis::types::NhsNumber,
+    fhir::{
+        outcome::{Issue, IssueCode, SpineCode},
+        system,
+    },
+};
+
+/// A parameter that a route knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter {
+    pub name: &'static str,
+    /// Modifiers it may carry; chains are spelled `.identifier`.
+    pub modifiers: &'static [&'static str],
+    /// R4's type of search parameter, or `special` for one that shapes the result.
+    pub kind: &'static str,
+    /// Said in the `CapabilityStatement` and the OpenAPI document.
+    pub about: &'static str,
+}
+
+impl Parameter {
+    pub const fn new(name: &'static str, kind: &'static str, about: &'static str) -> Self {
+        Self { name, modifiers: &[], kind, about }
+    }
+
+    pub const fn with_modifiers(self, modifiers: &'static [&'static str]) -> Self {
+        Self { modifiers, ..self }
+    }
+}
+
+/// Every route knows these.
+pub const FORMAT: &[Parameter] = &[
+    Parameter::new("_format", "special", "json, application/json or application/fhir+json"),
+    Parameter::new("_pretty", "special", "true: the answer is indented for people"),
+];
+
+/// One parameter as sent: `name`, then `:modifier` or `.chain`, then the value, decoded.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub name: String,
+    /// `:identifier` or `.identifier`, with its mark; empty when there is none.
+    pub modifier: String,
+    pub value: String,
+}
+
+/// The parameters of a request, in order.
+#[derive(Clone, Default)]
+pub struct Query(pub Vec<Sent>);
+
+impl Query {
+    /// Splits and decodes; `a=1&b=2` or a form body.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 when a part is not percent-encoded UTF-8 or holds control characters.
+    pub fn parse(raw: &str) -> Result<Self, Refusal> {
+        let mut sent = Vec::new();
+        for part in raw.split('&').filter(|part| !part.is_empty()) {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            let cut = name.find([':', '.']).unwrap_or(name.len());
+            let (name, modifier) = name.split_at(cut);
+            sent.push(Sent { name: name.to_owned(), modifier: modifier.to_owned(), value });
+        }
+        Ok(Self(sent))
+    }
+
+    /// Refuses what the route does not know: an unfiltered answer would be a disclosure. All faults at once.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 that names each unknown parameter or modifier and lists the known ones.
+    pub fn check(&self, known: &[&[Parameter]]) -> Result<(), Refusal> {
+        let all = || known.iter().flat_map(|part| part.iter());
+        let list = || all().map(|p| p.name).collect::<Vec<_>>().join(", ");
+        let mut issues = Vec::new();
+        for sent in &self.0 {
+            let Some(parameter) = all().find(|p| p.name == sent.name) else {
+                let name = speakable(&sent.name);
+                issues.push(unsupported(format!("Unknown parameter '{name}'. Known here: {}.", list())));
+                continue;
+            };
+            if !sent.modifier.is_empty() && !parameter.modifiers.contains(&sent.modifier.as_str()) {
+                issues.push(unsupported(format!(
+                    "Parameter '{}' has no modifier or chain '{}' here. Known: {}.",
+                    parameter.name,
+                    speakable(&sent.modifier),
+                    if parameter.modifiers.is_empty() { "none".to_owned() } else { parameter.modifiers.join(", ") },
+                )));
+            }
+        }
+        if issues.is_empty() { Ok(()) } else { Err(Refusal::with_issues(Case::Parameter, issues)) }
+    }
+
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |sent| sent.name == name).map(|sent| sent.value.as_str())
+    }
+
+    /// The value of a parameter that may be given once.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 when it is given twice.
+    pub fn single(&self, name: &str) -> Result<Option<&str>, Refusal> {
+        let mut values = self.values(name);
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(bad_value(name, "may be given only once"));
+        }
+        Ok(first)
+    }
+
+    /// The one patient that the search is about, if any parameter names one.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 when more than one is named, the identifier is of another system, or the number is not valid.
+    pub fn patient(&self) -> Result<Option<NhsNumber>, Refusal> {
+        let mut named = self.0.iter().filter(|sent| sent.name == "patient" || sent.name == "subject");
+        let Some(sent) = named.next() else { return Ok(None) };
+        if named.next().is_some() || sent.value.contains(',') {
+            return Err(bad_value(&sent.name, "may name one patient only: please make one search for each"));
+        }
+        let value = if sent.modifier.is_empty() {
+            sent.value.strip_prefix("Patient/").unwrap_or(&sent.value)
+        } else {
+            identifier_value(&sent.name, &sent.value)?
+        };
+        nhs_number(value).map(Some)
+    }
+
+    /// The patient of a search that must name one.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 as [`Query::patient`], or when there is none.
+    pub fn required_patient(&self) -> Result<NhsNumber, Refusal> {
+        self.patient()?.ok_or_else(|| {
+            Refusal::new(
+                Case::NhsNumber,
+                "Invalid NHS number: none was given. Name the patient, for example \
+                 patient:identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018",
+            )
+        })
+    }
+
+    /// A patient that can be read from the request for the audit of its refusal.
+    pub fn patient_for_audit(&self) -> Option<NhsNumber> {
+        self.patient().ok().flatten().or_else(|| {
+            let value = self.values("identifier").next()?;
+            NhsNumber::parse(value.rsplit('|').next()?).ok()
+        })
+    }
+}
+
+/// The value of an NHS number identifier `system|value`; the system may be left out.
+///
+/// # Errors
+/// [`Refusal`] 400 for another system.
+pub fn identifier_value<'a>(name: &str, text: &'a str) -> Result<&'a str, Refusal> {
+    match text.split_once('|') {
+        None => Ok(text),
+        Some((system, value)) if system == system::NHS_NUMBER => Ok(value),
+        Some(_) => Err(bad_value(name, "must be an identifier of the system https://fhir.nhs.uk/Id/nhs-number")),
+    }
+}
+
+/// # Errors
+/// [`Refusal`] 400 `INVALID_SEARCH_DATA`.
+pub fn nhs_number(text: &str) -> Result<NhsNumber, Refusal> {
+    NhsNumber::parse(text).map_err(|fault| Refusal::new(Case::NhsNumber, format!("Invalid NHS number: {fault}.")))
+}
+
+/// 400 for a parameter whose value can't be used; `why` reads on from its name.
+pub fn bad_value(name: &str, why: &str) -> Refusal {
+    Refusal::new(Case::Parameter, format!("Parameter '{}' {why}.", speakable(name))).with_code(IssueCode::Value)
+}
+
+fn unsupported(diagnostics: String) -> Issue {
+    Issue::error(IssueCode::NotSupported, SpineCode::InvalidValue, diagnostics)
+}
+
+/// A name as sent, fit for a message: short, plain, and without anything that may be a number of a person.
+fn speakable(name: &str) -> String {
+    let plain: String = name.chars().filter(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-' | ':' | '.')).collect();
+    plain.chars().take(40).collect()
+}
+
+fn decode(text: &str) -> Result<String, Refusal> {
+    let fault = || {
+        Refusal::new(Case::Parameter, "The query string is not valid percent-encoded UTF-8. Please encode each value.")
+            .with_code(IssueCode::Value)
+    };
+    let stray_percent = text.split('%').skip(1).any(|after| {
+        let digits = after.as_bytes().get(..2);
+        !digits.is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit))
+    });
+    if stray_percent {
+        return Err(fault());
+    }
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode(spaced.as_bytes()).decode_utf8().map_err(|_| fault())?;
+    if decoded.chars().any(char::is_control) { Err(fault()) } else { Ok(decoded.into_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patient(raw: &str) -> Result<Option<String>, Case> {
+        Query::parse(raw).and_then(|q| q.patient()).map(|n| n.map(|n| n.as_str().to_owned())).map_err(|r| r.case)
+    }
+
+    #[test]
+    fn every_spelling_of_the_patient_is_read() {
+        for raw in [
+            "patient:identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018",
+            "patient:identifier=https%3A%2F%2Ffhir.nhs.uk%2FId%2Fnhs-number%7C9990000018",
+            "patient.identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018",
+            "patient=Patient/9990000018",
+            "patient=9990000018",
+            "subject:identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018",
+            "subject=Patient/9990000018",
+        ] {
+            assert_eq!(patient(raw), Ok(Some("9990000018".to_owned())), "{raw}");
+        }
+        assert_eq!(patient("_count=1"), Ok(None));
+    }
+
+    #[test]
+    fn two_patients_a_wrong_system_and_rubbish_are_refused() {
+        for (raw, case) in [
+            ("patient=9990000018&patient=9990000026", Case::Parameter),
+            ("patient=9990000018&subject=9990000018", Case::Parameter),
+            ("patient=9990000018,9990000026", Case::Parameter),
+            ("patient:identifier=urn:other|9990000018", Case::Parameter),
+            ("patient=9990000019", Case::NhsNumber),
+            ("patient=", Case::NhsNumber),
+            ("patient=%ff%fe", Case::Parameter),
+            ("patient=%zz", Case::Parameter),
+            ("patient=%0a", Case::Parameter),
+        ] {
+            assert_eq!(patient(raw), Err(case), "{raw}");
+        }
+    }
+
+    #[test]
+    fn messages_never_echo_digits() {
+        let query = Query::parse("9990000018=x&patient:9990000018=y");
+        let known = [Parameter::new("patient", "reference", "")];
+        let refusal = query.and_then(|q| q.check(&[&known])).map_err(|r| format!("{:?}", r.issues));
+        assert!(refusal.is_err_and(|text| !text.contains("9990000018")));
+    }
+}

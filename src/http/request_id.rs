@@ -1,0 +1,85 @@
+//! The ids by which a request is traced: `X-Request-ID` or `TraceID`, and `X-Correlation-ID` (design 3, headers).
+
+use actix_web::http::header::HeaderMap;
+use uuid::Uuid;
+
+use super::refusal::{Case, Refusal};
+use crate::{
+    cpis::types::nhs_number::contains_nhs_number,
+    fhir::outcome::{IssueCode, SpineCode},
+};
+
+/// The ids of one request; made where absent.
+#[derive(Clone)]
+pub struct RequestIds {
+    /// Written in audit and logs.
+    pub request_id: String,
+    /// The header that carried it.
+    request_header: &'static str,
+    trace_id: Option<String>,
+    correlation_id: Option<String>,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        let request_id = Uuid::new_v4().to_string();
+        Self { request_id, request_header: "X-Request-ID", trace_id: None, correlation_id: None }
+    }
+}
+
+impl RequestIds {
+    /// # Errors
+    /// [`Refusal`] 400 `INVALID_VALUE` for an id of another form.
+    pub fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_owned());
+        let mut ids = Self::default();
+        if let Some(trace) = text("TraceID") {
+            if !is_plain(&trace) {
+                return Err(invalid("TraceID must be 1 to 64 letters, digits, dots, hyphens or underscores, and no NHS number."));
+            }
+            ids.request_id.clone_from(&trace);
+            ids.trace_id = Some(trace);
+        }
+        if let Some(request) = text("X-Request-ID") {
+            // The canonical form only: what is mirrored and logged can then hold nothing else.
+            let uuid = Uuid::parse_str(&request).ok().filter(|_| request.len() == 36);
+            let Some(_) = uuid else {
+                return Err(invalid("X-Request-ID must be a UUID, such as 0f7b0f6e-3a51-4a2e-9a54-9e3c5a1d2b10."));
+            };
+            ids.request_id = request;
+        } else if ids.trace_id.is_some() {
+            ids.request_header = "";
+        }
+        if let Some(correlation) = text("X-Correlation-ID") {
+            if !is_plain(&correlation) {
+                return Err(invalid("X-Correlation-ID must be 1 to 64 letters, digits, dots, hyphens or underscores, and no NHS number."));
+            }
+            ids.correlation_id = Some(correlation);
+        }
+        Ok(ids)
+    }
+
+    /// Headers of the answer.
+    pub fn mirrored(&self) -> Vec<(&'static str, &str)> {
+        let mut headers = Vec::new();
+        if !self.request_header.is_empty() {
+            headers.push((self.request_header, self.request_id.as_str()));
+        }
+        headers.extend(self.trace_id.as_deref().map(|id| ("TraceID", id)));
+        headers.extend(self.correlation_id.as_deref().map(|id| ("X-Correlation-ID", id)));
+        headers
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    let fits = (1..=64).contains(&text.len());
+    fits && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) && !contains_nhs_number(text)
+}
+
+fn invalid(diagnostics: &str) -> Refusal {
+    let mut refusal = Refusal::new(Case::Header, diagnostics).with_code(IssueCode::Value);
+    for issue in &mut refusal.issues {
+        issue.spine = SpineCode::InvalidValue;
+    }
+    refusal
+}

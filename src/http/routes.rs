@@ -1,0 +1,230 @@
+//! The one table of routes below the FHIR base. It routes requests, says who may call what with which parameters, and the
+//! `CapabilityStatement` and the OpenAPI document are made from it.
+
+use actix_web::HttpRequest;
+use futures_util::future::LocalBoxFuture;
+use percent_encoding::percent_decode_str;
+
+use super::{
+    answer::Answer,
+    audit_event, bundle, care_plan, care_team, dispatch::Call, everything, flag, metadata, organization, patient,
+    patient_flag, practitioner_role,
+    query::Parameter,
+    refusal::{Case, Refusal},
+    service::Service,
+    subscription,
+};
+use crate::cpis::types::{
+    audit::Interaction,
+    caller::{Caller, Role},
+};
+
+/// What the body of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    None,
+    /// A FHIR resource of this type.
+    Resource(&'static str),
+    /// Search parameters as a form.
+    Form,
+}
+
+type Handler = fn(Call) -> LocalBoxFuture<'static, Result<Answer, Refusal>>;
+
+#[derive(Clone, Copy)]
+pub enum Handled {
+    /// Without a token.
+    Open(fn(&Service) -> Result<Answer, Refusal>),
+    By(Handler),
+}
+
+/// One row of the table.
+#[derive(Clone, Copy)]
+pub struct Route {
+    pub method: &'static str,
+    /// Below the FHIR base; `{id}` stands for one segment.
+    pub path: &'static str,
+    /// Resource type of the `CapabilityStatement`; none for what belongs to the system.
+    pub resource: Option<&'static str>,
+    pub interaction: Interaction,
+    pub callers: &'static [Role],
+    pub parameters: &'static [Parameter],
+    pub body: Body,
+    pub about: &'static str,
+    handled: Handled,
+}
+
+const CLINICAL: &[Role] = &[Role::Clinical];
+const AUTHORITY: &[Role] = &[Role::LocalAuthority];
+const CLINICAL_OR_AUTHORITY: &[Role] = &[Role::Clinical, Role::LocalAuthority];
+const EVERYBODY: &[Role] = &Role::ALL;
+const AUDITED: &[Role] = &[Role::Clinical, Role::LocalAuthority, Role::Auditor];
+
+macro_rules! by {
+    ($handler:path) => {
+        Handled::By(|call| Box::pin($handler(call)))
+    };
+}
+
+macro_rules! route {
+    ($method:literal, $path:expr, $resource:expr, $interaction:ident, $callers:expr, $parameters:expr, $body:expr, $handled:expr, $about:literal) => {
+        Route {
+            method: $method,
+            path: $path,
+            resource: $resource,
+            interaction: Interaction::$interaction,
+            callers: $callers,
+            parameters: $parameters,
+            body: $body,
+            about: $about,
+            handled: $handled,
+        }
+    };
+}
+
+/// A search by GET and by `POST _search`.
+macro_rules! search {
+    ($type:literal, $callers:expr, $parameters:expr, $handler:path, $about:literal) => {
+        [
+            route!("GET", concat!("/", $type), Some($type), SearchType, $callers, $parameters, Body::None, by!($handler), $about),
+            route!("POST", concat!("/", $type, "/_search"), Some($type), SearchType, $callers, $parameters, Body::Form, by!($handler), $about),
+        ]
+    };
+}
+
+/// Every route.
+pub struct Routes(Vec<Route>);
+
+impl Default for Routes {
+    fn default() -> Self {
+        let searches = [
+            search!("CareTeam", CLINICAL, care_team::PARAMETERS, care_team::search, "The plans of a child with the responsible authorities and their phone numbers: the national CP-IS call."),
+            search!("CarePlan", CLINICAL, care_plan::PARAMETERS, care_plan::search, "The plans of a child as CarePlans."),
+            search!("Flag", CLINICAL_OR_AUTHORITY, flag::PARAMETERS, flag::search, "The child protection flags of a child; for an authority its own."),
+            search!("Patient", CLINICAL_OR_AUTHORITY, patient::PARAMETERS, patient::search, "A child by NHS number; for an authority its own row."),
+            search!("Organization", EVERYBODY, organization::PARAMETERS, organization::search, "Organisations: public facts."),
+            search!("AuditEvent", AUDITED, audit_event::PARAMETERS, audit_event::search, "Clinical: the 25 most recent accesses of a child. Authority: the accesses listed for it. Auditor: the security audit."),
+            search!("Subscription", AUTHORITY, subscription::PARAMETERS, subscription::search, "The authority's own subscriptions."),
+        ];
+        let others = [
+            route!("GET", "/metadata", None, Operation, &[], &[], Body::None, Handled::Open(metadata::capability_statement), "The CapabilityStatement of this server."),
+            route!("POST", "", None, Batch, AUTHORITY, &[], Body::Resource("Bundle"), by!(bundle::upload), "An upload: a batch or transaction Bundle of an authority's records."),
+            route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, &[], Body::None, by!(care_team::read), "One plan's care team."),
+            route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, &[], Body::None, by!(care_plan::read), "One plan."),
+            route!("GET", "/PatientFlag", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::None, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
+            route!("GET", "/Flag/{id}", Some("Flag"), Read, CLINICAL_OR_AUTHORITY, &[], Body::None, by!(flag::read), "One plan's flag."),
+            route!("POST", "/Flag", Some("Flag"), Create, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::create), "Registers a plan, or corrects the one that is meant."),
+            route!("PUT", "/Flag/{id}", Some("Flag"), Update, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::update), "Corrects an own plan."),
+            route!("DELETE", "/Flag/{id}", Some("Flag"), Delete, AUTHORITY, &[], Body::None, by!(flag::delete), "Takes away an own plan that was registered in error."),
+            route!("GET", "/Patient/{id}", Some("Patient"), Read, CLINICAL_OR_AUTHORITY, &[], Body::None, by!(patient::read), "A child by NHS number."),
+            route!("PUT", "/Patient/{id}", Some("Patient"), Update, AUTHORITY, &[], Body::Resource("Patient"), by!(patient::update), "Replaces an authority's own data of a child."),
+            route!("GET", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::None, by!(everything::get), "All that is held of a child: plans, authorities, accesses."),
+            route!("POST", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(everything::post), "The same; for clients that keep numbers out of GET."),
+            route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, &[], Body::None, by!(organization::read), "An organisation by ODS code."),
+            route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers."),
+            route!("GET", "/AuditEvent/{id}", Some("AuditEvent"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(audit_event::read), "One event: auditors any, an authority the accesses that its notifications name."),
+            route!("GET", "/PractitionerRole/{id}", Some("PractitionerRole"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(practitioner_role::read), "Who made an access that the caller may see."),
+            route!("POST", "/Subscription", Some("Subscription"), Create, AUTHORITY, &[], Body::Resource("Subscription"), by!(subscription::create), "Asks to be told of accesses by a rest-hook."),
+            route!("GET", "/Subscription/{id}", Some("Subscription"), Read, AUTHORITY, &[], Body::None, by!(subscription::read), "An own subscription."),
+            route!("DELETE", "/Subscription/{id}", Some("Subscription"), Delete, AUTHORITY, &[], Body::None, by!(subscription::delete), "Ends an own subscription."),
+        ];
+        Self(searches.into_iter().flatten().chain(others).collect())
+    }
+}
+
+impl Routes {
+    pub fn all(&self) -> &[Route] {
+        &self.0
+    }
+
+    /// The row for a request; `None` when there is no such path or method.
+    pub fn find(&self, base: &str, request: &HttpRequest) -> Option<&Route> {
+        self.on_path(base, request.path()).find(|route| route.method == request.method().as_str())
+    }
+
+    fn on_path<'a>(&'a self, base: &str, path: &str) -> impl Iterator<Item = &'a Route> {
+        let below = path.strip_prefix(base).map(|below| below.strip_suffix('/').unwrap_or(below).to_owned());
+        self.0.iter().filter(move |route| below.as_deref().is_some_and(|below| route.fits(below)))
+    }
+
+    /// 405 with `Allow` when the path is known, else 404.
+    pub fn refuse_unknown(&self, base: &str, request: &HttpRequest) -> Refusal {
+        let allowed: Vec<&str> = self.on_path(base, request.path()).map(|route| route.method).collect();
+        if allowed.is_empty() {
+            return Refusal::new(Case::NotFound, "There is no such path here. GET metadata lists what there is.");
+        }
+        let allow = allowed.join(", ");
+        Refusal::new(Case::Method, format!("This path takes {allow}.")).with_header("Allow", allow)
+    }
+}
+
+impl Route {
+    fn fits(&self, below: &str) -> bool {
+        let (mut pattern, mut path) = (self.path.split('/'), below.split('/'));
+        loop {
+            match (pattern.next(), path.next()) {
+                (None, None) => return true,
+                (Some("{id}"), Some(id)) if !id.is_empty() && !id.starts_with(['_', '$']) => {}
+                (Some(one), Some(other)) if one == other => {}
+                // Some clients encode the dollar sign of an operation.
+                (Some(one), Some(other)) if one.starts_with('$') && other.strip_prefix("%24") == one.get(1..) => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// The `{id}` of a path, decoded; empty when the path has none or it is no FHIR id.
+    pub fn id_of(&self, base: &str, path: &str) -> String {
+        let below = path.strip_prefix(base).unwrap_or_default();
+        let id = self.path.split('/').zip(below.split('/')).find(|(pattern, _)| *pattern == "{id}").map(|(_, id)| id);
+        let id = percent_decode_str(id.unwrap_or_default()).decode_utf8().unwrap_or_default();
+        let fits = id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        if fits { id.into_owned() } else { String::new() }
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.handled, Handled::Open(_))
+    }
+
+    /// # Errors
+    /// What the handler refuses.
+    pub fn open(&self, service: &Service) -> Result<Answer, Refusal> {
+        match self.handled {
+            Handled::Open(handler) => handler(service),
+            Handled::By(_) => Err(Refusal::not_found()),
+        }
+    }
+
+    /// # Errors
+    /// What the handler refuses.
+    pub async fn handle(&self, call: Call) -> Result<Answer, Refusal> {
+        match self.handled {
+            Handled::By(handler) => handler(call).await,
+            Handled::Open(handler) => handler(&call.service),
+        }
+    }
+
+    /// # Errors
+    /// [`Refusal`] 403 for a role that the row does not name.
+    pub fn permit(&self, caller: &Caller) -> Result<(), Refusal> {
+        if self.callers.contains(&caller.role) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Case::Forbidden,
+            format!("Access has been denied to process this request: it is not for clients of the role {}.", caller.role.code()),
+        ))
+    }
+
+    pub fn is_form(&self) -> bool {
+        self.body == Body::Form
+    }
+
+    /// Media types of the body.
+    pub fn content_types(&self) -> &'static [&'static str] {
+        match self.body {
+            Body::Form => &["application/x-www-form-urlencoded"],
+            Body::Resource(_) | Body::None => &["application/fhir+json", "application/json"],
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Clients of other systems. They know nothing of CP-IS: bytes and settings in, an answer or a fault out.
+//!
+//! - [`hook::HookClient`] posts to a Subscription's rest-hook; [`hook::check_endpoint`] and [`hook::check_headers`] say
+//!   beforehand what it would refuse.
+
+pub mod hook;

@@ -1,0 +1,252 @@
+//! Organisations and the clients registered for them.
+
+use diesel::prelude::*;
+
+use super::{
+    Conn, StoreError,
+    schema::{client, organization},
+};
+use crate::{
+    clock::from_millis,
+    cpis::types::{
+        OdsCode, Organization, Phone,
+        caller::{Client, Role},
+        organization::{CareSetting, OrganizationKind},
+        upload::OrganizationChange,
+    },
+};
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = organization)]
+pub(super) struct OrganizationRow {
+    id: i64,
+    ods: String,
+    name: String,
+    kind: String,
+    care_setting: Option<String>,
+    sensitive: bool,
+    office_phone: Option<String>,
+    duty_phone: Option<String>,
+    part_of: Option<String>,
+    active: bool,
+    version: i64,
+    updated_ms: i64,
+}
+
+impl TryFrom<OrganizationRow> for Organization {
+    type Error = StoreError;
+
+    fn try_from(row: OrganizationRow) -> Result<Self, StoreError> {
+        let corrupt = |column| move |_| StoreError::Corrupt(column);
+        let ods = |code: String| OdsCode::parse(&code).map_err(|_| StoreError::Corrupt("organization.ods"));
+        let phone = |text: String| Phone::parse(&text).map_err(corrupt("organization.phone"));
+        Ok(Self {
+            id: row.id,
+            ods: ods(row.ods)?,
+            name: row.name,
+            kind: OrganizationKind::from_code(&row.kind).ok_or(StoreError::Corrupt("organization.kind"))?,
+            care_setting: row
+                .care_setting
+                .map(|s| CareSetting::from_code(&s).ok_or(StoreError::Corrupt("organization.care_setting")))
+                .transpose()?,
+            sensitive: row.sensitive,
+            office_phone: row.office_phone.map(phone).transpose()?,
+            duty_phone: row.duty_phone.map(phone).transpose()?,
+            part_of: row.part_of.map(ods).transpose()?,
+            active: row.active,
+            version: row.version,
+            updated: from_millis(row.updated_ms),
+        })
+    }
+}
+
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn find(conn: &mut Conn, ods: &OdsCode) -> Result<Option<Organization>, StoreError> {
+    let row = organization::table
+        .filter(organization::ods.eq(ods.as_str()))
+        .select(OrganizationRow::as_select())
+        .first::<OrganizationRow>(conn)
+        .optional()?;
+    row.map(Organization::try_from).transpose()
+}
+
+/// # Errors
+/// [`StoreError::Corrupt`] when there is none.
+pub fn get(conn: &mut Conn, id: i64) -> Result<Organization, StoreError> {
+    organization::table.find(id).select(OrganizationRow::as_select()).first::<OrganizationRow>(conn)?.try_into()
+}
+
+/// The organisations of these keys, in any order.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn get_all(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Organization>, StoreError> {
+    let rows: Vec<OrganizationRow> = organization::table
+        .filter(organization::id.eq_any(ids.to_vec()))
+        .select(OrganizationRow::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Organization::try_from).collect()
+}
+
+/// What a search for organisations asks; all that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct OrganizationSearch {
+    pub ods: Option<OdsCode>,
+    /// Beginning of the name, any case.
+    pub name: Option<String>,
+    pub active: Option<bool>,
+    /// Keyset page: ids above.
+    pub after_id: Option<i64>,
+}
+
+macro_rules! matching {
+    ($search:expr) => {{
+        let search: &OrganizationSearch = $search;
+        let mut query = organization::table.into_boxed();
+        if let Some(ods) = &search.ods {
+            query = query.filter(organization::ods.eq(ods.as_str().to_owned()));
+        }
+        if let Some(name) = &search.name {
+            let pattern =
+                format!("{}%", name.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+            query = query.filter(organization::name_search.like(pattern).escape('\\'));
+        }
+        if let Some(active) = search.active {
+            query = query.filter(organization::active.eq(active));
+        }
+        query
+    }};
+}
+
+/// A page of organisations by ascending key.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn search(conn: &mut Conn, search: &OrganizationSearch, limit: i64) -> Result<Vec<Organization>, StoreError> {
+    let mut query = matching!(search);
+    if let Some(after) = search.after_id {
+        query = query.filter(organization::id.gt(after));
+    }
+    let rows: Vec<OrganizationRow> =
+        query.order(organization::id).limit(limit).select(OrganizationRow::as_select()).load(conn)?;
+    rows.into_iter().map(Organization::try_from).collect()
+}
+
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn count(conn: &mut Conn, search: &OrganizationSearch) -> Result<i64, StoreError> {
+    Ok(matching!(search).count().get_result(conn)?)
+}
+
+/// What is stored of a new organisation.
+#[derive(Clone, Debug)]
+pub struct NewOrganization {
+    pub ods: OdsCode,
+    pub name: String,
+    pub kind: OrganizationKind,
+    pub care_setting: Option<CareSetting>,
+    pub sensitive: bool,
+    pub office_phone: Option<Phone>,
+    pub duty_phone: Option<Phone>,
+    pub part_of: Option<OdsCode>,
+}
+
+/// Stores a new organisation at version 1.
+///
+/// # Errors
+/// [`StoreError::Race`] when the code exists.
+pub fn create(conn: &mut Conn, new: &NewOrganization, now_ms: i64) -> Result<i64, StoreError> {
+    Ok(diesel::insert_into(organization::table)
+        .values((
+            organization::ods.eq(new.ods.as_str()),
+            organization::name.eq(&new.name),
+            organization::name_search.eq(new.name.to_lowercase()),
+            organization::kind.eq(new.kind.code()),
+            organization::care_setting.eq(new.care_setting.map(CareSetting::code)),
+            organization::sensitive.eq(new.sensitive),
+            organization::office_phone.eq(new.office_phone.as_ref().map(Phone::as_str)),
+            organization::duty_phone.eq(new.duty_phone.as_ref().map(Phone::as_str)),
+            organization::part_of.eq(new.part_of.as_ref().map(OdsCode::as_str)),
+            organization::active.eq(true),
+            organization::version.eq(1_i64),
+            organization::updated_ms.eq(now_ms),
+        ))
+        .returning(organization::id)
+        .get_result(conn)?)
+}
+
+/// Replaces what an authority says of itself; the version goes up by one.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn update(conn: &mut Conn, id: i64, change: &OrganizationChange, now_ms: i64) -> Result<(), StoreError> {
+    diesel::update(organization::table.find(id))
+        .set((
+            change.name.as_ref().map(|name| organization::name.eq(name)),
+            change.name.as_ref().map(|name| organization::name_search.eq(name.to_lowercase())),
+            organization::office_phone.eq(change.office_phone.as_ref().map(Phone::as_str)),
+            organization::duty_phone.eq(Some(change.duty_phone.as_str())),
+            organization::version.eq(organization::version + 1),
+            organization::updated_ms.eq(now_ms),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Holds the authority for one change at a time (PostgreSQL; on SQLite the one writer does).
+///
+/// # Errors
+/// [`StoreError::Race`] on a deadlock.
+pub fn lock(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
+    if let Conn::Postgres(c) = conn {
+        let _locked: i64 = organization::table.find(id).select(organization::id).for_update().first(c)?;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn find_client(conn: &mut Conn, client_id: &str) -> Result<Option<Client>, StoreError> {
+    type Row = (String, String, String, String, bool, String, bool);
+    let row: Option<Row> = client::table.find(client_id).first(conn).optional()?;
+    row.map(|(client_id, name, role, ods, unattended, activities, disabled)| {
+        Ok(Client {
+            client_id,
+            name,
+            role: Role::from_code(&role).ok_or(StoreError::Corrupt("client.role"))?,
+            organization: OdsCode::parse(&ods).map_err(|_| StoreError::Corrupt("client.organization_ods"))?,
+            unattended,
+            activities: activities.split_whitespace().map(str::to_owned).collect(),
+            disabled,
+        })
+    })
+    .transpose()
+}
+
+/// Registers a client.
+///
+/// # Errors
+/// [`StoreError::Race`] when the id is taken.
+pub fn create_client(conn: &mut Conn, new: &Client) -> Result<(), StoreError> {
+    diesel::insert_into(client::table)
+        .values((
+            client::client_id.eq(&new.client_id),
+            client::name.eq(&new.name),
+            client::role.eq(new.role.code()),
+            client::organization_ods.eq(new.organization.as_str()),
+            client::unattended.eq(new.unattended),
+            client::activities.eq(new.activities.join(" ")),
+            client::disabled.eq(new.disabled),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Disables or enables a client; false when there is none.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn disable_client(conn: &mut Conn, client_id: &str, disabled: bool) -> Result<bool, StoreError> {
+    Ok(diesel::update(client::table.find(client_id)).set(client::disabled.eq(disabled)).execute(conn)? == 1)
+}

@@ -1,0 +1,290 @@
+//! The tables, once for both stores; the migrations under `migrations/` make them. A test compares the two.
+
+diesel::table! {
+    organization (id) {
+        id -> BigInt,
+        ods -> Text,
+        name -> Text,
+        name_search -> Text,
+        kind -> Text,
+        care_setting -> Nullable<Text>,
+        sensitive -> Bool,
+        office_phone -> Nullable<Text>,
+        duty_phone -> Nullable<Text>,
+        part_of -> Nullable<Text>,
+        active -> Bool,
+        succeeded_by -> Nullable<Text>,
+        version -> BigInt,
+        updated_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    client (client_id) {
+        client_id -> Text,
+        name -> Text,
+        role -> Text,
+        organization_ods -> Text,
+        unattended -> Bool,
+        activities -> Text,
+        disabled -> Bool,
+    }
+}
+
+diesel::table! {
+    register_entry (nhs_number) {
+        nhs_number -> Text,
+        family -> Text,
+        given -> Text,
+        birth_date -> Date,
+        status -> Text,
+        replaced_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    person (id) {
+        id -> BigInt,
+        nhs_number -> Text,
+        status -> Text,
+        traced_birth_date -> Nullable<Date>,
+    }
+}
+
+diesel::table! {
+    alias (old_person_id) {
+        old_person_id -> BigInt,
+        replacing_person_id -> BigInt,
+        since_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    upload (id) {
+        id -> BigInt,
+        uuid -> Text,
+        authority_id -> BigInt,
+        door -> Text,
+        sequence_number -> Nullable<BigInt>,
+        content_hash -> Nullable<Binary>,
+        state -> Text,
+        received_ms -> BigInt,
+        applied_ms -> Nullable<BigInt>,
+        records -> BigInt,
+        file_code -> Nullable<Text>,
+        answer -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    upload_record (upload_id, position) {
+        upload_id -> BigInt,
+        position -> BigInt,
+        code -> Text,
+        nhs_number -> Nullable<Text>,
+        reason -> Nullable<Text>,
+        recorded_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    authority_child (id) {
+        id -> BigInt,
+        authority_id -> BigInt,
+        person_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    authority_child_version (child_id, version) {
+        child_id -> BigInt,
+        version -> BigInt,
+        upload_id -> Nullable<BigInt>,
+        family -> Text,
+        given -> Text,
+        birth_date -> Date,
+        local_id -> Nullable<Text>,
+        recorded_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    plan (id) {
+        id -> BigInt,
+        uuid -> Text,
+        child_id -> BigInt,
+        plan_type -> Text,
+        created_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    plan_version (plan_id, version) {
+        plan_id -> BigInt,
+        version -> BigInt,
+        upload_id -> Nullable<BigInt>,
+        start_date -> Date,
+        end_date -> Nullable<Date>,
+        local_id -> Nullable<Text>,
+        deleted -> Bool,
+        recorded_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    access (id) {
+        id -> BigInt,
+        uuid -> Text,
+        person_id -> BigInt,
+        nhs_number -> Text,
+        author_key -> Text,
+        author -> Text,
+        at_ms -> BigInt,
+        request_id -> Text,
+    }
+}
+
+diesel::table! {
+    access_listing (access_id, authority_id) {
+        access_id -> BigInt,
+        authority_id -> BigInt,
+        person_id -> BigInt,
+        author_key -> Text,
+        at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    outbox (id) {
+        id -> BigInt,
+        uuid -> Text,
+        kind -> Text,
+        authority_id -> BigInt,
+        access_id -> Nullable<BigInt>,
+        created_ms -> BigInt,
+        routed_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    subscription (id) {
+        id -> BigInt,
+        uuid -> Text,
+        authority_id -> BigInt,
+        status -> Text,
+        error -> Nullable<Text>,
+        endpoint -> Text,
+        headers -> Text,
+        topic -> Text,
+        reason -> Text,
+        end_ms -> Nullable<BigInt>,
+        version -> BigInt,
+        updated_ms -> BigInt,
+        events -> BigInt,
+        attempts -> BigInt,
+        next_attempt_ms -> BigInt,
+        deleted -> Bool,
+    }
+}
+
+diesel::table! {
+    delivery (id) {
+        id -> BigInt,
+        subscription_id -> BigInt,
+        event_number -> BigInt,
+        outbox_id -> BigInt,
+        state -> Text,
+        attempts -> BigInt,
+        next_attempt_ms -> BigInt,
+        delivered_ms -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    lease (name) {
+        name -> Text,
+        holder -> Text,
+        until_ms -> BigInt,
+        fencing -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit_chain (id) {
+        id -> BigInt,
+        process -> Text,
+        opened_ms -> BigInt,
+        lease_until_ms -> BigInt,
+        head_seq -> BigInt,
+        head_link -> Binary,
+        closed -> Bool,
+    }
+}
+
+diesel::table! {
+    audit_event (month, id) {
+        id -> BigInt,
+        month -> Integer,
+        chain -> BigInt,
+        seq -> BigInt,
+        format_version -> BigInt,
+        recorded_ms -> BigInt,
+        content -> Binary,
+        content_hash -> Binary,
+        link -> Binary,
+        patient -> Nullable<Text>,
+        agent -> Nullable<Text>,
+        agent_name -> Nullable<Text>,
+        agent_role -> Nullable<Text>,
+        organization -> Nullable<Text>,
+        site -> Nullable<Text>,
+        action -> Nullable<Text>,
+        outcome -> Nullable<Text>,
+        event_type -> Text,
+        subtype -> Text,
+        request_id -> Nullable<Text>,
+        entity -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    audit_checkpoint (number) {
+        number -> BigInt,
+        at_ms -> BigInt,
+        content -> Binary,
+        hash -> Binary,
+        signature -> Binary,
+        key_id -> Text,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    organization,
+    client,
+    register_entry,
+    person,
+    alias,
+    upload,
+    upload_record,
+    authority_child,
+    authority_child_version,
+    plan,
+    plan_version,
+    access,
+    access_listing,
+    outbox,
+    subscription,
+    delivery,
+    lease,
+    audit_chain,
+    audit_event,
+    audit_checkpoint,
+);
+
+diesel::joinable!(authority_child -> person (person_id));
+diesel::joinable!(authority_child_version -> upload (upload_id));
+diesel::joinable!(plan -> authority_child (child_id));
+diesel::joinable!(plan_version -> upload (upload_id));
+diesel::joinable!(access_listing -> access (access_id));
+diesel::joinable!(delivery -> outbox (outbox_id));

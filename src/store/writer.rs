@@ -1,0 +1,319 @@
+//! The writer: one thread, one connection, one audit chain. Changes that wait together share one durable commit
+//! (group commit), each undone alone if it fails alone.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use diesel::Connection;
+use tokio::sync::oneshot;
+
+use super::{Conn, Location, StoreError, audit::Chain, connection::on, person};
+use crate::{clock::Clock, cpis::types::NhsNumber};
+
+/// Changes that may wait; one more is refused with [`StoreError::Busy`].
+const QUEUE: usize = 4096;
+/// Changes that share a commit at most (design 6: at most 64).
+const BATCH: usize = 64;
+/// Runs of a change that keeps losing a race.
+const ATTEMPTS: usize = 3;
+/// How long an idle writer waits before it renews its chain's lease.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// What a change sees: the transaction, and the audit chain that it may append to.
+pub struct Tx<'a> {
+    pub conn: &'a mut Conn,
+    pub(super) chain: &'a mut Chain,
+}
+
+impl Tx<'_> {
+    /// Runs `part` in a savepoint: what it did is undone when it returns `Ok(Err(_))` or `Err(_)`, audit included.
+    ///
+    /// # Errors
+    /// The [`StoreError`] that `part` met; its own refusal comes back as the inner `Err`.
+    pub fn savepoint<T, R>(
+        &mut self,
+        part: impl FnOnce(&mut Tx<'_>) -> Result<Result<T, R>, StoreError>,
+    ) -> Result<Result<T, R>, StoreError> {
+        enum Undo<R> {
+            Refused(R),
+            Failed(StoreError),
+        }
+        impl<R> From<diesel::result::Error> for Undo<R> {
+            fn from(error: diesel::result::Error) -> Self {
+                Self::Failed(error.into())
+            }
+        }
+        let before = self.chain.mark();
+        let chain = &mut *self.chain;
+        let result = self.conn.transaction::<T, Undo<R>, _>(|conn| match part(&mut Tx { conn, chain }) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(refusal)) => Err(Undo::Refused(refusal)),
+            Err(error) => Err(Undo::Failed(error)),
+        });
+        match result {
+            Ok(value) => Ok(Ok(value)),
+            Err(Undo::Refused(refusal)) => {
+                self.chain.reset(before);
+                Ok(Err(refusal))
+            }
+            Err(Undo::Failed(error)) => {
+                self.chain.reset(before);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// One waiting change.
+trait Job: Send {
+    fn children(&self) -> &[NhsNumber];
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError>;
+    fn finish(self: Box<Self>, durable: Result<(), StoreError>);
+}
+
+struct Change<T, F> {
+    children: Vec<NhsNumber>,
+    change: F,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T: Send, F: FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send> Job for Change<T, F> {
+    fn children(&self) -> &[NhsNumber] {
+        &self.children
+    }
+
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        self.result = Some((self.change)(tx)?);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, durable: Result<(), StoreError>) {
+        let Self { result, reply, .. } = *self;
+        // The asker may have gone away; its change stands all the same.
+        let _gone = reply.send(durable.and_then(|()| result.ok_or(StoreError::NotDurable)));
+    }
+}
+
+enum Message {
+    Job(Box<dyn Job>),
+    Close,
+}
+
+/// Handle of the writer thread; clones share it.
+#[derive(Clone)]
+pub struct Writer {
+    queue: SyncSender<Message>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Writer {
+    /// Starts the thread with a connection of its own.
+    pub(super) fn start(location: Location, process: String, clock: Clock) -> Result<Self, StoreError> {
+        let conn = location.connect()?;
+        let (queue, waiting) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || Loop { location, conn: Some(conn), chain: Chain::new(process), clock }.run(&waiting))
+            .map_err(StoreError::unavailable)?;
+        Ok(Self { queue, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        children: Vec<NhsNumber>,
+        change: impl FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Change { children, change, result: None, reply };
+        match self.queue.try_send(Message::Job(Box::new(job))) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(StoreError::Busy),
+        }
+    }
+
+    /// Lets what waits be written, closes the chain, ends the thread.
+    pub(super) fn close(&self) {
+        if self.queue.send(Message::Close).is_ok() {
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(thread) = thread {
+                let _panicked = thread.join();
+            }
+        }
+    }
+}
+
+struct Loop {
+    location: Location,
+    /// `None` after a failure that may have broken it; opened anew for the next batch.
+    conn: Option<Conn>,
+    chain: Chain,
+    clock: Clock,
+}
+
+impl Loop {
+    fn run(mut self, waiting: &Receiver<Message>) {
+        let mut closing = false;
+        while !closing {
+            let mut batch = Vec::new();
+            match waiting.recv_timeout(HEARTBEAT) {
+                Ok(Message::Job(job)) => batch.push(job),
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => closing = true,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.renew_lease();
+                    continue;
+                }
+            }
+            while !closing && batch.len() < BATCH {
+                match waiting.try_recv() {
+                    Ok(Message::Job(job)) => batch.push(job),
+                    Ok(Message::Close) => closing = true,
+                    Err(_) => break,
+                }
+            }
+            self.write(batch);
+        }
+        self.close_chain();
+    }
+
+    /// Writes a batch in one commit; after a failure each change by itself.
+    fn write(&mut self, mut batch: Vec<Box<dyn Job>>) {
+        if batch.is_empty() {
+            return;
+        }
+        let outcomes = match self.attempt(&mut batch) {
+            Ok(outcomes) => outcomes,
+            Err(_) if batch.len() > 1 => batch.iter_mut().map(|job| self.alone(job)).collect(),
+            Err(StoreError::Race | StoreError::Busy) => batch.iter_mut().map(|job| self.alone(job)).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        for (job, outcome) in batch.into_iter().zip(outcomes) {
+            job.finish(outcome);
+        }
+    }
+
+    fn alone(&mut self, job: &mut Box<dyn Job>) -> Result<(), StoreError> {
+        let mut last = StoreError::Busy;
+        for _ in 0..ATTEMPTS {
+            match self.attempt(std::slice::from_mut(job)) {
+                Ok(mut outcomes) => return outcomes.pop().unwrap_or(Err(StoreError::NotDurable)),
+                Err(error @ (StoreError::Race | StoreError::Busy)) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// One transaction over all of `jobs`. `Ok`: it is durable, with each job's own outcome. `Err`: nothing is.
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.location.connect()?,
+        };
+        let (now, before, chain) = (self.clock.now(), self.chain.mark(), &mut self.chain);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            transaction(&mut conn, |conn| {
+                chain.renew(conn, now)?;
+                lock_children(conn, jobs)?;
+                let mut outcomes = Vec::with_capacity(jobs.len());
+                for job in jobs.iter_mut() {
+                    let outcome = Tx { conn, chain }.savepoint(|tx| job.run(tx).map(Ok::<(), ()>));
+                    match outcome {
+                        // The whole transaction is lost with a race on PostgreSQL: begin again.
+                        Err(error @ (StoreError::Race | StoreError::Unavailable(_))) => return Err(error),
+                        outcome => outcomes.push(outcome.map(|_| ())),
+                    }
+                }
+                chain.store_head(conn)?;
+                Ok(outcomes)
+            })
+        }));
+        match result {
+            Ok(Ok(outcomes)) => {
+                self.conn = Some(conn);
+                Ok(outcomes)
+            }
+            Ok(Err(error)) => {
+                // Whether a failed commit happened can't be known from here: the head is read again before the next one.
+                self.chain.reset(before);
+                self.chain.doubt();
+                if !matches!(error, StoreError::Unavailable(_) | StoreError::NotDurable) {
+                    self.conn = Some(conn);
+                }
+                Err(error)
+            }
+            Err(_panic) => {
+                tracing::error!("a change panicked; its transaction was undone");
+                self.chain.reset(before);
+                self.chain.doubt();
+                Err(StoreError::NotDurable)
+            }
+        }
+    }
+
+    fn renew_lease(&mut self) {
+        if self.chain.is_open()
+            && let Err(error) = self.attempt(&mut [])
+        {
+            tracing::warn!(%error, "the audit chain's lease could not be renewed");
+        }
+    }
+
+    fn close_chain(&mut self) {
+        if !self.chain.is_open() {
+            return;
+        }
+        let now = self.clock.now();
+        let Some(mut conn) = self.conn.take().or_else(|| self.location.connect().ok()) else { return };
+        let chain = &mut self.chain;
+        let closed = transaction(&mut conn, |conn| chain.close(conn, now));
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the audit chain could not be closed; the checkpointer will close it");
+        }
+    }
+}
+
+/// A write transaction: SQLite takes the write lock at once, so that it never has to upgrade a read.
+///
+/// # Errors
+/// What `body` returns; [`StoreError::NotDurable`] when the commit's result is not known.
+pub(super) fn transaction<T>(
+    conn: &mut Conn,
+    body: impl FnOnce(&mut Conn) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    use diesel::connection::{AnsiTransactionManager as Ansi, TransactionManager};
+    match conn {
+        Conn::Sqlite(c) => Ansi::begin_transaction_sql(c, "begin immediate")?,
+        Conn::Postgres(c) => Ansi::begin_transaction(c)?,
+    }
+    match body(conn) {
+        Ok(value) => {
+            let committed = on!(conn, c => Ansi::commit_transaction(c));
+            committed.map(|()| value).map_err(|error| match StoreError::from(error) {
+                race @ (StoreError::Race | StoreError::Busy) => race,
+                _ => StoreError::NotDurable,
+            })
+        }
+        Err(error) => {
+            let undone = on!(conn, c => Ansi::rollback_transaction(c));
+            undone.map_err(StoreError::unavailable)?;
+            Err(error)
+        }
+    }
+}
+
+/// Locks the persons at the end of the alias chains of all jobs' children, in ascending id (design 5).
+fn lock_children(conn: &mut Conn, jobs: &[Box<dyn Job>]) -> Result<(), StoreError> {
+    let numbers: Vec<NhsNumber> = jobs.iter().flat_map(|job| job.children().iter().copied()).collect();
+    if matches!(conn, Conn::Sqlite(_)) || numbers.is_empty() {
+        return Ok(());
+    }
+    person::lock_ends(conn, &numbers)
+}
