@@ -23,7 +23,7 @@ use crate::{
         sandbox::{Sandbox, SandboxFault},
         service::{HttpSettings, Service},
     },
-    notify::{Notifier, NotifierSettings},
+
     outside::hook::{HookClient, HookFault, HookTimeouts},
     store::{Location, Options, Store, StoreError, audit::month_of, checkpoint::{self, Signer}},
 };

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-
 use super::{
     answer::Answer,
     dispatch::Call,
@@ -31,7 +29,7 @@ use crate::{
 /// [`Refusal`] 400 with CPF01 for an unusable envelope, 413, a refused transaction's 400, 412 or 422, 503.
 pub async fn upload(call: Call) -> Result<Answer, Refusal> {
     let body = json::parse(&call.body).map_err(|fault| envelope_refused(vec![fault.issue()]))?;
-    let mut bundle = read(&call, body).map_err(envelope_refused)?;
+    let mut bundle = read_bundle(&body, &reading(&call)).map_err(envelope_refused)?;
     let authority = &call.caller.organization;
     let mut children = HashMap::new();
     for id in bundle.unplaced().collect::<Vec<_>>() {
@@ -42,10 +40,6 @@ pub async fn upload(call: Call) -> Result<Answer, Refusal> {
     bundle.place(|id| children.get(&id).copied());
     let applied = call.service.gateway.upload(asked(&call, &bundle)).await.map_err(Refusal::of_change)?;
     answer(&bundle, &applied)
-}
-
-fn read(call: &Call, body: Value) -> Result<UploadBundle, Vec<Issue>> {
-    reading(call, |reading| read_bundle(body, reading))
 }
 
 fn envelope_refused(issues: Vec<Issue>) -> Refusal {
