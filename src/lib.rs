@@ -8,6 +8,7 @@ pub mod config;
 pub mod cpis;
 pub mod demographics;
 pub mod fhir;
+pub mod notify;
 pub mod outside;
 pub mod store;
 pub mod telemetry;
