@@ -9,6 +9,7 @@ pub mod cpis;
 pub mod demographics;
 pub mod fhir;
 pub mod http;
+pub mod notify;
 pub mod outside;
 pub mod store;
 pub mod telemetry;

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod checkpoint;
 pub mod child;
 pub mod connection;
+pub mod delivery;
 pub mod lease;
 pub mod organization;
 pub mod outbox;
