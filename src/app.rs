@@ -12,7 +12,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    auth::{Issuer, KeyFault, Tokens, VerifyingKey, checkpoint_key::{self, CheckpointKey, CheckpointKeyFault, PublicKey}},
+    auth::{
+        Issuer, KeyFault, Tokens, VerifyingKey,
+        checkpoint_key::{self, CheckpointKey, CheckpointKeyFault, PublicKey},
+        sandbox::SandboxFault,
+    },
     clock::Clock,
     config::{IssuerSettings, PdsMode, Settings},
     cpis::{Gateway, calendar::Calendar, limits::Limits},
@@ -20,12 +24,16 @@ use crate::{
     fhir::validate::{SchemaFault, Validators},
     http::{
         self,
-        sandbox::{Sandbox, SandboxFault},
+        sandbox::Sandbox,
         service::{HttpSettings, Service},
     },
-
+    notify::{Notifier, NotifierSettings},
     outside::hook::{HookClient, HookFault, HookTimeouts},
-    store::{Location, Options, Store, StoreError, audit::month_of, checkpoint::{self, Signer}},
+    store::{
+        Location, Options, Store, StoreError,
+        audit::month_of,
+        checkpoint::{self, Signer},
+    },
 };
 
 /// Why the program can't start. The texts are for the operator.
@@ -33,8 +41,8 @@ use crate::{
 pub enum StartFault {
     #[error("the address {0} can't be listened on: {1}")]
     Listen(SocketAddr, std::io::Error),
-    #[error("the data directory {} can't be made: {1}", .0.display())]
-    DataDir(PathBuf, std::io::Error),
+    #[error("the data directory {} can't be made: {source}", path.display())]
+    DataDir { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the database is not migrated: run `cpis-gateway migrate` with database.owner_url first")]
@@ -43,16 +51,14 @@ pub enum StartFault {
     NoSigningKey,
     #[error("the audit's signing key: {0}")]
     SigningKey(#[from] CheckpointKeyFault),
-    #[error("the key file {} can't be read: {1}", .0.display())]
-    KeyFile(PathBuf, std::io::Error),
+    #[error("the key file {} can't be read: {source}", path.display())]
+    KeyFile { path: PathBuf, source: std::io::Error },
     #[error("auth.issuers: {0}")]
     Keys(#[from] KeyFault),
     #[error("auth.issuers: the sandbox's issuer and keys are refused outside the sandbox")]
     SandboxIssuer,
-    #[error(transparent)]
-    Sandbox(#[from] SandboxFault),
     #[error("the sandbox's keys: {0}")]
-    SandboxKeys(#[from] crate::auth::sandbox::SandboxFault),
+    Sandbox(#[from] SandboxFault),
     #[error(transparent)]
     Schema(#[from] SchemaFault),
     #[error("the client of hooks: {0}")]
@@ -91,7 +97,8 @@ pub struct App {
 /// # Errors
 /// [`StartFault::Store`] when the database can't be opened or migrated.
 pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result<Gateway, StartFault> {
-    std::fs::create_dir_all(&settings.data_dir).map_err(|e| StartFault::DataDir(settings.data_dir.clone(), e))?;
+    std::fs::create_dir_all(&settings.data_dir)
+        .map_err(|source| StartFault::DataDir { path: settings.data_dir.clone(), source })?;
     let url = settings.database_url();
     let location = Location::parse(url.expose())?;
     // A service on PostgreSQL never migrates itself: its account may not (design 11).
@@ -149,7 +156,9 @@ fn checkpoint_key(settings: &Settings) -> Result<CheckpointKey, StartFault> {
 }
 
 fn issuer(settings: &IssuerSettings) -> Result<Issuer, StartFault> {
-    let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| StartFault::KeyFile(path.to_owned(), e));
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|source| StartFault::KeyFile { path: path.to_owned(), source })
+    };
     let keys = match (&settings.jwks_file, &settings.pem_file) {
         (Some(path), _) => VerifyingKey::from_jwks(&read(path)?)?,
         (None, Some(path)) => vec![VerifyingKey::from_pem(settings.kid.as_deref().unwrap_or_default(), &read(path)?)?],
@@ -280,7 +289,8 @@ impl App {
 
     /// Checkpoints while there is traffic; refused records are forgotten when their time is over.
     async fn background(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
-        let mut checkpoints = tokio::time::interval(Duration::from_secs(u64::from(self.settings.audit.checkpoint_seconds)));
+        let mut checkpoints =
+            tokio::time::interval(Duration::from_secs(u64::from(self.settings.audit.checkpoint_seconds)));
         let mut days = tokio::time::interval(Duration::from_secs(24 * 3600));
         loop {
             tokio::select! {
@@ -306,9 +316,6 @@ impl App {
     pub async fn forget_refused(&self) -> Result<usize, StoreError> {
         let kept = chrono::TimeDelta::days(i64::from(self.settings.upload.refused_kept_days));
         let before_ms = (self.gateway.clock.now() - kept).timestamp_millis();
-        self.gateway
-            .store
-            .write(Vec::new(), move |tx| crate::store::upload::forget_refused(tx.conn, before_ms))
-            .await
+        self.gateway.store.write(Vec::new(), move |tx| crate::store::upload::forget_refused(tx.conn, before_ms)).await
     }
 }

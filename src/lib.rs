@@ -2,6 +2,7 @@
 //!
 //! The flow, in one direction: HTTP -> FHIR -> CP-IS rules -> store -> outbox -> notifier (ARCHITECTURE.md).
 
+pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod config;

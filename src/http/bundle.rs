@@ -20,7 +20,10 @@ use crate::{
         json,
         outcome::{Issue, IssueCode},
         resource::BundleEntryResponse,
-        upload::{BundleKind, EntryIssue, UploadBundle, envelope_outcome, read_bundle, refused_transaction, transaction_status},
+        upload::{
+            BundleKind, EntryIssue, UploadBundle, envelope_outcome, read_bundle, refused_transaction,
+            transaction_status,
+        },
     },
     store::upload::Door,
 };
@@ -141,4 +144,3 @@ fn transaction_refused(issues: &mut [EntryIssue], code: FileCode) -> Refusal {
     // The use case has audited every record and the refused file.
     Refusal::with_issues(case, issues).with_outcome(outcome).audited()
 }
-

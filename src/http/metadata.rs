@@ -72,7 +72,14 @@ fn resource(name: &str, routes: &[&Route], base: &str) -> Value {
     let parameters = routes.first().map(|route| route.parameters).unwrap_or_default();
     let of = |wanted: &str| parameters.iter().find(|p| p.name == wanted).map(|p| p.about).unwrap_or_default();
     let includes = |text: &str| -> Vec<String> {
-        let types = ["Flag:patient", "Flag:subject", "Flag:author", "AuditEvent:patient", "AuditEvent:entity", "AuditEvent:agent"];
+        let types = [
+            "Flag:patient",
+            "Flag:subject",
+            "Flag:author",
+            "AuditEvent:patient",
+            "AuditEvent:entity",
+            "AuditEvent:agent",
+        ];
         types.iter().filter(|include| text.contains(*include)).map(ToString::to_string).collect()
     };
     let mut statement = json!({

@@ -1,8 +1,8 @@
 //! `GET /openapi.json`: every route of the table, for people who explore and for tools; shown at `/docs`.
 
 use utoipa::openapi::{
-    Content, HttpMethod, Info, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, RefOr,
-    Required, ResponseBuilder, ResponsesBuilder, Schema, SecurityRequirement, ServerBuilder, Type,
+    Content, HttpMethod, Info, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref,
+    RefOr, Required, ResponseBuilder, ResponsesBuilder, Schema, SecurityRequirement, ServerBuilder, Type,
     path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
     request_body::RequestBodyBuilder,
     schema::ComponentsBuilder,
@@ -90,8 +90,10 @@ fn operation(route: &Route) -> Operation {
         responses = responses.response(status, response);
     }
     for (status, about) in refusals(route) {
-        responses =
-            responses.response(status, ResponseBuilder::new().description(about).content(FHIR_JSON, content("OperationOutcome")));
+        responses = responses.response(
+            status,
+            ResponseBuilder::new().description(about).content(FHIR_JSON, content("OperationOutcome")),
+        );
     }
     let mut operation = OperationBuilder::new()
         .tag(route.resource.unwrap_or("system"))
@@ -142,8 +144,11 @@ fn parameters(route: &Route) -> Vec<Parameter> {
     if route.body != Body::Form {
         for known in route.parameters.iter().chain(FORMAT) {
             let modifiers = known.modifiers.join(", ");
-            let about =
-                if modifiers.is_empty() { known.about.to_owned() } else { format!("{}. Also with {modifiers}", known.about) };
+            let about = if modifiers.is_empty() {
+                known.about.to_owned()
+            } else {
+                format!("{}. Also with {modifiers}", known.about)
+            };
             let parameter = ParameterBuilder::new().name(known.name).parameter_in(ParameterIn::Query);
             parameters.push(parameter.required(Required::False).description(Some(about)).schema(text()).build());
         }
@@ -223,7 +228,8 @@ fn token() -> Operation {
         form = form.property(name, ObjectBuilder::new().schema_type(Type::String).description(Some(about)));
     }
     let form = Content::new(Some(RefOr::T(Schema::from(form.required("role")))));
-    let body = RequestBodyBuilder::new().content("application/x-www-form-urlencoded", form).required(Some(Required::True));
+    let body =
+        RequestBodyBuilder::new().content("application/x-www-form-urlencoded", form).required(Some(Required::True));
     OperationBuilder::new()
         .tag("sandbox")
         .summary(Some("A token of the sandbox's own issuer (RFC 6749). Only in the sandbox."))

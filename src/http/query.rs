@@ -184,7 +184,8 @@ fn unsupported(diagnostics: String) -> Issue {
 
 /// A name as sent, fit for a message: short, plain, and without anything that may be a number of a person.
 fn speakable(name: &str) -> String {
-    let plain: String = name.chars().filter(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-' | ':' | '.')).collect();
+    let plain: String =
+        name.chars().filter(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-' | ':' | '.')).collect();
     plain.chars().take(40).collect()
 }
 

@@ -97,7 +97,13 @@ const RETRY_AFTER: &str = "5";
 impl Refusal {
     pub fn new(case: Case, diagnostics: impl Into<String>) -> Self {
         let (_, code, spine) = case.row();
-        Self { case, issues: vec![Issue::error(code, spine, diagnostics)], headers: Vec::new(), outcome: None, audited: false }
+        Self {
+            case,
+            issues: vec![Issue::error(code, spine, diagnostics)],
+            headers: Vec::new(),
+            outcome: None,
+            audited: false,
+        }
     }
 
     /// The table's codes with issues that say more; the caller gets every one of them.

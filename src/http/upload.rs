@@ -137,7 +137,8 @@ fn body(call: &Call) -> Result<Value, Refusal> {
 fn same_id(call: &Call, body: &Value, expression: &str) -> Result<(), Refusal> {
     match body.get("id").and_then(Value::as_str) {
         Some(id) if id != call.id => {
-            let issue = Issue::error(IssueCode::Invariant, SpineCode::InvalidValue, "The id must be the one in the URL.");
+            let issue =
+                Issue::error(IssueCode::Invariant, SpineCode::InvalidValue, "The id must be the one in the URL.");
             Err(Refusal::with_issues(Case::Body, vec![issue.at(expression)]))
         }
         _ => Ok(()),
@@ -178,7 +179,8 @@ fn single(call: &Call, records: Vec<RecordChange>) -> Upload {
 }
 
 async fn apply(call: &Call, record: RecordChange, root: &str) -> Result<LoadedRecord, Refusal> {
-    let Applied { mut records, .. } = call.service.gateway.upload(single(call, vec![record])).await.map_err(Refusal::of_change)?;
+    let Applied { mut records, .. } =
+        call.service.gateway.upload(single(call, vec![record])).await.map_err(Refusal::of_change)?;
     match records.pop() {
         Some(Ok(loaded)) => Ok(loaded),
         Some(Err(problems)) => Err(problems_refused(&problems, root)),
@@ -253,8 +255,7 @@ fn answer_with(
 ) -> Result<Answer, Refusal> {
     let created = loaded.stored == Stored::Created;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    let location =
-        format!("{}/{}/_history/{}", call.service.settings.base_url, loaded.reference, loaded.version);
+    let location = format!("{}/{}/_history/{}", call.service.settings.base_url, loaded.reference, loaded.version);
     let answer = match preference(call)? {
         Preference::Minimal => Answer::empty(status),
         Preference::OperationOutcome => Answer::ok(loaded_outcome(loaded.stored, warnings, root)).with_status(status),

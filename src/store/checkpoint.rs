@@ -140,7 +140,8 @@ fn append(conn: &mut Conn, signer: &dyn Signer, now: DateTime<Utc>) -> Result<Op
     }
     let number = previous.as_ref().map_or(1, |c| c.number + 1);
     let content = CheckpointContent { number, at: now, previous: previous.map(|c| audit::hex(&c.hash)), chains };
-    let content = serde_json::to_vec(&content).map_err(|_| StoreError::Database("a checkpoint could not be encoded"))?;
+    let content =
+        serde_json::to_vec(&content).map_err(|_| StoreError::Database("a checkpoint could not be encoded"))?;
     let signature = signer.sign(&content).map_err(StoreError::Unavailable)?;
     diesel::insert_into(audit_checkpoint::table)
         .values((
