@@ -90,7 +90,11 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn own_child(&self, authority: &Organization, number: NhsNumber) -> Result<Option<AuthorityChild>, Error> {
+    pub async fn own_child(
+        &self,
+        authority: &Organization,
+        number: NhsNumber,
+    ) -> Result<Option<AuthorityChild>, Error> {
         let authority = authority.clone();
         let read = self.store.read(move |conn| {
             let children = own_children(conn, &authority, &number)?;

@@ -8,5 +8,5 @@ pub mod outcome;
 pub mod render;
 pub mod resource;
 pub mod system;
-pub mod validate;
 pub mod upload;
+pub mod validate;

@@ -45,11 +45,7 @@ impl Answer {
 impl From<&Refusal> for Answer {
     fn from(refusal: &Refusal) -> Self {
         let outcome = refusal.outcome.as_deref().cloned().unwrap_or_else(|| operation_outcome(&refusal.issues));
-        Self {
-            status: refusal.status(),
-            resource: Some(outcome.into()),
-            headers: refusal.headers.clone(),
-        }
+        Self { status: refusal.status(), resource: Some(outcome.into()), headers: refusal.headers.clone() }
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-
 use super::{
     answer::Answer,
     dispatch::Call,
@@ -22,7 +20,10 @@ use crate::{
         json,
         outcome::{Issue, IssueCode},
         resource::BundleEntryResponse,
-        upload::{BundleKind, EntryIssue, UploadBundle, envelope_outcome, read_bundle, refused_transaction, transaction_status},
+        upload::{
+            BundleKind, EntryIssue, UploadBundle, envelope_outcome, read_bundle, refused_transaction,
+            transaction_status,
+        },
     },
     store::upload::Door,
 };
@@ -31,7 +32,7 @@ use crate::{
 /// [`Refusal`] 400 with CPF01 for an unusable envelope, 413, a refused transaction's 400, 412 or 422, 503.
 pub async fn upload(call: Call) -> Result<Answer, Refusal> {
     let body = json::parse(&call.body).map_err(|fault| envelope_refused(vec![fault.issue()]))?;
-    let mut bundle = read(&call, body).map_err(envelope_refused)?;
+    let mut bundle = read_bundle(&body, &reading(&call)).map_err(envelope_refused)?;
     let authority = &call.caller.organization;
     let mut children = HashMap::new();
     for id in bundle.unplaced().collect::<Vec<_>>() {
@@ -40,12 +41,8 @@ pub async fn upload(call: Call) -> Result<Answer, Refusal> {
         }
     }
     bundle.place(|id| children.get(&id).copied());
-    let applied = call.service.gateway.upload(asked(&call, &bundle)).await?;
+    let applied = call.service.gateway.upload(asked(&call, &bundle)).await.map_err(Refusal::of_change)?;
     answer(&bundle, &applied)
-}
-
-fn read(call: &Call, body: Value) -> Result<UploadBundle, Vec<Issue>> {
-    reading(call, |reading| read_bundle(body, reading))
 }
 
 fn envelope_refused(issues: Vec<Issue>) -> Refusal {
@@ -147,4 +144,3 @@ fn transaction_refused(issues: &mut [EntryIssue], code: FileCode) -> Refusal {
     // The use case has audited every record and the refused file.
     Refusal::with_issues(case, issues).with_outcome(outcome).audited()
 }
-

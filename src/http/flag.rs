@@ -86,7 +86,9 @@ fn known_only(call: &Call, name: &str, known: &[&str]) -> Result<(), Refusal> {
 fn not_for_role(call: &Call, names: &[&str]) -> Result<(), Refusal> {
     match names.iter().find(|name| call.query.values(name).next().is_some()) {
         None => Ok(()),
-        Some(name) => Err(Refusal::new(Case::Parameter, format!("Parameter '{name}' is not for clients of this role."))),
+        Some(name) => {
+            Err(Refusal::new(Case::Parameter, format!("Parameter '{name}' is not for clients of this role.")))
+        }
     }
 }
 

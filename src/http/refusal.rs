@@ -97,7 +97,13 @@ const RETRY_AFTER: &str = "5";
 impl Refusal {
     pub fn new(case: Case, diagnostics: impl Into<String>) -> Self {
         let (_, code, spine) = case.row();
-        Self { case, issues: vec![Issue::error(code, spine, diagnostics)], headers: Vec::new(), outcome: None, audited: false }
+        Self {
+            case,
+            issues: vec![Issue::error(code, spine, diagnostics)],
+            headers: Vec::new(),
+            outcome: None,
+            audited: false,
+        }
     }
 
     /// The table's codes with issues that say more; the caller gets every one of them.
@@ -168,6 +174,17 @@ impl Refusal {
              phone the local authority's emergency duty team on its published number.",
         )
         .with_header("Retry-After", RETRY_AFTER)
+    }
+
+    /// Of a change by an authority: another one of the same record was there first.
+    pub fn of_change(error: cpis::Error) -> Self {
+        match error {
+            cpis::Error::Store(StoreError::Race) => Self::new(
+                Case::Race,
+                "Another change of the same record was made at the same moment. Nothing was stored: please send it again.",
+            ),
+            other => other.into(),
+        }
     }
 
     fn fault() -> Self {

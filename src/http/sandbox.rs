@@ -361,7 +361,8 @@ mod tests {
         assert_eq!((clinician.role, clinician.organization.ods.as_str()), (Role::Clinical, "ZZ101"));
         assert_eq!(clinician.activities, [VIEW_FLAG]);
         assert_eq!(clinician.author, Author::Person(Actor::find("555000000101").unwrap().user()));
-        for (body, ods) in [("role=local-authority", "Z9A"), ("role=auditor", "ZZ801"), ("role=administrator", "ZZ901")] {
+        for (body, ods) in [("role=local-authority", "Z9A"), ("role=auditor", "ZZ801"), ("role=administrator", "ZZ901")]
+        {
             let caller = caller(&sandbox, body);
             assert_eq!((body.trim_start_matches("role="), caller.organization.ods.as_str()), (caller.role.code(), ods));
             assert!(caller.activities.is_empty());

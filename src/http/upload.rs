@@ -28,27 +28,18 @@ use crate::{
             Criteria, FlagRequest, Loaded, Reading, Stored, delete_by_id, loaded_outcome, problem_issue, read_flag,
             read_organization, read_patient, single_status,
         },
-        validate::Profile,
     },
     store::upload::Door,
 };
 
-/// Calls `read` with what reading an upload of this caller needs.
-pub fn reading<T>(call: &Call, read: impl FnOnce(&Reading<'_>) -> T) -> T {
-    let validators = &call.service.validators;
-    let validate = |resource: &Value| {
-        if resource.get("resourceType").and_then(Value::as_str) == Some("Bundle") {
-            validators.validate_envelope(resource)
-        } else {
-            validators.validate(resource, Profile::Cpis)
-        }
-    };
-    read(&Reading {
+/// What reading an upload of this caller needs.
+pub fn reading(call: &Call) -> Reading<'_> {
+    Reading {
         sender: &call.caller.organization.ods,
         zone: call.service.gateway.calendar.zone(),
-        validate: &validate,
+        validators: &call.service.validators,
         max_entries: call.service.settings.max_entries,
-    })
+    }
 }
 
 /// `POST Flag`, with `If-None-Exist` if it is sent.
@@ -62,7 +53,7 @@ pub async fn create_flag(call: Call) -> Result<Answer, Refusal> {
         Some(value) => Some(Criteria::parse(value.to_str().unwrap_or("?")).map_err(refused)?),
     };
     let request = FlagRequest::Create { if_none_exist };
-    let (number, change) = reading(&call, |reading| read_flag(&body, &request, reading)).map_err(refused)?;
+    let (number, change) = read_flag(&body, &request, &reading(&call)).map_err(refused)?;
     put_flag(call, number, change).await
 }
 
@@ -75,7 +66,7 @@ pub async fn update_flag(call: Call) -> Result<Answer, Refusal> {
     let body = body(&call)?;
     same_id(&call, &body, "Flag.id")?;
     let request = FlagRequest::Update { id, if_match: call.if_match()? };
-    let (number, change) = reading(&call, |reading| read_flag(&body, &request, reading)).map_err(refused)?;
+    let (number, change) = read_flag(&body, &request, &reading(&call)).map_err(refused)?;
     put_flag(call, number, change).await
 }
 
@@ -107,7 +98,7 @@ pub async fn patient(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {
     let body = body(&call)?;
     same_id(&call, &body, "Patient.id")?;
     let if_match = call.if_match()?;
-    let child = reading(&call, |reading| read_patient(&body, number, if_match, reading)).map_err(refused)?;
+    let child = read_patient(&body, number, if_match, &reading(&call)).map_err(refused)?;
     let record = RecordChange { nhs_number: number, child: Some(child), plans: Vec::new() };
     let loaded = apply(&call, record, "Patient").await?;
     answer(&call, loaded, "Patient")
@@ -124,10 +115,10 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
     let body = body(&call)?;
     same_id(&call, &body, "Organization.id")?;
     let if_match = call.if_match()?;
-    let change = reading(&call, |reading| read_organization(&body, &call.id, if_match, reading)).map_err(refused)?;
+    let change = read_organization(&body, &call.id, if_match, &reading(&call)).map_err(refused)?;
     let mut upload = single(&call, Vec::new());
     upload.organization = Some(Ok(change.clone()));
-    match call.service.gateway.upload(upload).await?.organization {
+    match call.service.gateway.upload(upload).await.map_err(Refusal::of_change)?.organization {
         Some(Ok(organization)) => {
             let loaded = loaded_organization(&organization, &change);
             let resource = render::organization(&organization).into();
@@ -146,7 +137,8 @@ fn body(call: &Call) -> Result<Value, Refusal> {
 fn same_id(call: &Call, body: &Value, expression: &str) -> Result<(), Refusal> {
     match body.get("id").and_then(Value::as_str) {
         Some(id) if id != call.id => {
-            let issue = Issue::error(IssueCode::Invariant, SpineCode::InvalidValue, "The id must be the one in the URL.");
+            let issue =
+                Issue::error(IssueCode::Invariant, SpineCode::InvalidValue, "The id must be the one in the URL.");
             Err(Refusal::with_issues(Case::Body, vec![issue.at(expression)]))
         }
         _ => Ok(()),
@@ -187,7 +179,8 @@ fn single(call: &Call, records: Vec<RecordChange>) -> Upload {
 }
 
 async fn apply(call: &Call, record: RecordChange, root: &str) -> Result<LoadedRecord, Refusal> {
-    let Applied { mut records, .. } = call.service.gateway.upload(single(call, vec![record])).await?;
+    let Applied { mut records, .. } =
+        call.service.gateway.upload(single(call, vec![record])).await.map_err(Refusal::of_change)?;
     match records.pop() {
         Some(Ok(loaded)) => Ok(loaded),
         Some(Err(problems)) => Err(problems_refused(&problems, root)),
@@ -262,8 +255,7 @@ fn answer_with(
 ) -> Result<Answer, Refusal> {
     let created = loaded.stored == Stored::Created;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    let location =
-        format!("{}/{}/_history/{}", call.service.settings.base_url, loaded.reference, loaded.version);
+    let location = format!("{}/{}/_history/{}", call.service.settings.base_url, loaded.reference, loaded.version);
     let answer = match preference(call)? {
         Preference::Minimal => Answer::empty(status),
         Preference::OperationOutcome => Answer::ok(loaded_outcome(loaded.stored, warnings, root)).with_status(status),

@@ -35,3 +35,25 @@ pub fn take(
         .execute(conn)?;
     Ok(taken == 1)
 }
+
+/// True unless another than `holder` has the lease and it has not run out: whether [`take`] is worth trying.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn is_free(conn: &mut Conn, name: &str, holder: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    let other =
+        lease::table.find(name).filter(lease::holder.ne(holder)).filter(lease::until_ms.ge(now.timestamp_millis()));
+    let held: bool = diesel::select(diesel::dsl::exists(other)).get_result(conn)?;
+    Ok(!held)
+}
+
+/// Gives a lease up, so that another process needn't wait until it has run out. Nothing happens if `holder` lost it.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn release(conn: &mut Conn, name: &str, holder: &str) -> Result<(), StoreError> {
+    diesel::update(lease::table.find(name).filter(lease::holder.eq(holder)))
+        .set(lease::until_ms.eq(0_i64))
+        .execute(conn)?;
+    Ok(())
+}

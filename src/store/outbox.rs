@@ -1,4 +1,5 @@
-//! The outbox: what authorities are to be told, written in the transaction that caused it (design 7).
+//! The outbox: what authorities are to be told, written in the transaction that caused it (design 7). The notifier gives
+//! committed rows to the subscriptions of their authority ([`super::delivery`]); a row without one waits.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -21,19 +22,7 @@ impl OutboxKind {
     }
 }
 
-/// A notification to one authority; `uuid` is its stable id.
-#[derive(Clone, Debug, Queryable)]
-pub struct OutboxRow {
-    pub id: i64,
-    pub uuid: String,
-    pub kind: String,
-    pub authority_id: i64,
-    pub access_id: Option<i64>,
-    pub created_ms: i64,
-    pub routed_ms: Option<i64>,
-}
-
-/// Puts an access into the outbox for one authority.
+/// Puts an access into the outbox for one authority, under a new stable id.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -50,31 +39,11 @@ pub fn add_access(conn: &mut Conn, authority: i64, access: i64, at: DateTime<Utc
     Ok(())
 }
 
-/// The oldest rows that no channel has taken yet.
+/// Marks rows as given to the subscriptions that their authority had.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn unrouted(conn: &mut Conn, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
-    Ok(outbox::table.filter(outbox::routed_ms.is_null()).order(outbox::id).limit(limit).load(conn)?)
-}
-
-/// An authority's rows since `from_ms`, oldest first: what a channel added later gets.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn since(conn: &mut Conn, authority: i64, from_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {
-    Ok(outbox::table
-        .filter(outbox::authority_id.eq(authority).and(outbox::created_ms.ge(from_ms)))
-        .filter(outbox::routed_ms.is_not_null())
-        .order(outbox::id)
-        .load(conn)?)
-}
-
-/// Marks rows as given to the channels that their authority had.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn mark_routed(conn: &mut Conn, ids: &[i64], now_ms: i64) -> Result<(), StoreError> {
+pub(super) fn mark_routed(conn: &mut Conn, ids: &[i64], now_ms: i64) -> Result<(), StoreError> {
     diesel::update(outbox::table.filter(outbox::id.eq_any(ids.to_vec())))
         .set(outbox::routed_ms.eq(now_ms))
         .execute(conn)?;

@@ -1,13 +1,13 @@
-//! Authorities' subscriptions and the deliveries of their events (design 7).
+//! Authorities' subscriptions: what they asked for, and the state of their channel (design 7).
+//!
+//! A subscription is *open* once its handshake has succeeded, until it is deleted or its end has passed. While a
+//! notification had to be given up the status is `error`; an open one is served all the same, and goes back to `active`
+//! with the next success.
 
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::{
-    Conn, StoreError,
-    connection::on,
-    schema::{delivery, outbox, subscription},
-};
+use super::{Conn, StoreError, schema::subscription};
 use crate::{
     clock::from_millis,
     cpis::types::subscription::{Subscription, SubscriptionStatus},
@@ -15,7 +15,7 @@ use crate::{
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = subscription)]
-struct Row {
+pub(super) struct SubscriptionRow {
     id: i64,
     uuid: String,
     authority_id: i64,
@@ -31,10 +31,10 @@ struct Row {
     events: i64,
 }
 
-impl TryFrom<Row> for Subscription {
+impl TryFrom<SubscriptionRow> for Subscription {
     type Error = StoreError;
 
-    fn try_from(row: Row) -> Result<Self, StoreError> {
+    fn try_from(row: SubscriptionRow) -> Result<Self, StoreError> {
         Ok(Self {
             key: row.id,
             id: Uuid::parse_str(&row.uuid).map_err(|_| StoreError::Corrupt("subscription.uuid"))?,
@@ -54,12 +54,12 @@ impl TryFrom<Row> for Subscription {
 }
 
 /// What an authority asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewSubscription {
     pub id: Uuid,
     pub authority_id: i64,
     pub endpoint: String,
-    /// `Name: value` lines.
+    /// `Name: value` lines; secret.
     pub headers: Vec<String>,
     pub topic: String,
     pub reason: String,
@@ -82,7 +82,9 @@ pub fn create(conn: &mut Conn, new: &NewSubscription, now_ms: i64) -> Result<(),
             subscription::reason.eq(&new.reason),
             subscription::end_ms.eq(new.end_ms),
             subscription::version.eq(1_i64),
+            subscription::created_ms.eq(now_ms),
             subscription::updated_ms.eq(now_ms),
+            subscription::caught_up.eq(false),
             subscription::events.eq(0_i64),
             subscription::attempts.eq(0_i64),
             subscription::next_attempt_ms.eq(now_ms),
@@ -97,9 +99,9 @@ pub fn create(conn: &mut Conn, new: &NewSubscription, now_ms: i64) -> Result<(),
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn find(conn: &mut Conn, authority: i64, id: Uuid) -> Result<Option<(Subscription, bool)>, StoreError> {
-    let row: Option<(Row, bool)> = subscription::table
+    let row: Option<(SubscriptionRow, bool)> = subscription::table
         .filter(subscription::uuid.eq(id.to_string()).and(subscription::authority_id.eq(authority)))
-        .select((Row::as_select(), subscription::deleted))
+        .select((SubscriptionRow::as_select(), subscription::deleted))
         .first(conn)
         .optional()?;
     row.map(|(row, deleted)| Ok((row.try_into()?, deleted))).transpose()
@@ -110,15 +112,15 @@ pub fn find(conn: &mut Conn, authority: i64, id: Uuid) -> Result<Option<(Subscri
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn of_authority(conn: &mut Conn, authority: i64) -> Result<Vec<Subscription>, StoreError> {
-    let rows: Vec<Row> = subscription::table
+    let rows: Vec<SubscriptionRow> = subscription::table
         .filter(subscription::authority_id.eq(authority).and(subscription::deleted.eq(false)))
         .order(subscription::id)
-        .select(Row::as_select())
+        .select(SubscriptionRow::as_select())
         .load(conn)?;
     rows.into_iter().map(Subscription::try_from).collect()
 }
 
-/// Marks a subscription deleted: nothing more is sent to it.
+/// Marks a subscription deleted: nothing more is sent to it. Its headers are secrets that nobody needs any more.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -126,6 +128,7 @@ pub fn delete(conn: &mut Conn, key: i64, now_ms: i64) -> Result<(), StoreError> 
     diesel::update(subscription::table.find(key))
         .set((
             subscription::deleted.eq(true),
+            subscription::headers.eq(""),
             subscription::status.eq(SubscriptionStatus::Off.code()),
             subscription::version.eq(subscription::version + 1),
             subscription::updated_ms.eq(now_ms),
@@ -134,183 +137,152 @@ pub fn delete(conn: &mut Conn, key: i64, now_ms: i64) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// The subscriptions that events are sent to at this moment, as a filter.
+macro_rules! open {
+    ($now_ms:expr) => {{
+        use $crate::{cpis::types::subscription::SubscriptionStatus, store::schema::subscription};
+        let now_ms: i64 = $now_ms;
+        let served = vec![SubscriptionStatus::Active.code(), SubscriptionStatus::Error.code()];
+        subscription::deleted
+            .eq(false)
+            .and(subscription::from_ms.is_not_null())
+            .and(subscription::status.eq_any(served))
+            .and(subscription::end_ms.is_null().or(subscription::end_ms.gt(now_ms)))
+    }};
+}
+pub(super) use open;
+
+/// Switches those off whose end has come; returns how many. Their headers are forgotten, as with [`delete`].
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn expire(conn: &mut Conn, now_ms: i64) -> Result<usize, StoreError> {
+    Ok(diesel::update(subscription::table)
+        .filter(subscription::status.ne(SubscriptionStatus::Off.code()))
+        .filter(subscription::end_ms.le(now_ms))
+        .set((
+            subscription::status.eq(SubscriptionStatus::Off.code()),
+            subscription::headers.eq(""),
+            subscription::version.eq(subscription::version + 1),
+            subscription::updated_ms.eq(now_ms),
+        ))
+        .execute(conn)?)
+}
+
+/// True if [`expire`] would switch one off.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn any_expired(conn: &mut Conn, now_ms: i64) -> Result<bool, StoreError> {
+    let ended = subscription::table
+        .filter(subscription::status.ne(SubscriptionStatus::Off.code()))
+        .filter(subscription::end_ms.le(now_ms));
+    Ok(diesel::select(diesel::dsl::exists(ended)).get_result(conn)?)
+}
+
 /// Subscriptions whose handshake is due, with the attempts made so far.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn handshakes_due(conn: &mut Conn, now_ms: i64) -> Result<Vec<(Subscription, i64)>, StoreError> {
-    let rows: Vec<(Row, i64)> = subscription::table
+    let rows: Vec<(SubscriptionRow, i64)> = subscription::table
         .filter(subscription::status.eq(SubscriptionStatus::Requested.code()).and(subscription::deleted.eq(false)))
+        .filter(subscription::end_ms.is_null().or(subscription::end_ms.gt(now_ms)))
         .filter(subscription::next_attempt_ms.le(now_ms))
         .order(subscription::id)
-        .select((Row::as_select(), subscription::attempts))
+        .select((SubscriptionRow::as_select(), subscription::attempts))
         .load(conn)?;
     rows.into_iter().map(|(row, attempts)| Ok((row.try_into()?, attempts))).collect()
 }
 
-/// Changes the status after a handshake or a run of failures.
+/// The handshake succeeded: the subscription is active, and gets what its authority's outbox took in from `catch_up_ms`
+/// before its creation on. False when it is no longer requested (deleted or ended meanwhile).
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn set_status(
+pub fn activate(conn: &mut Conn, key: i64, catch_up_ms: i64, now_ms: i64) -> Result<bool, StoreError> {
+    let requested = subscription::status.eq(SubscriptionStatus::Requested.code()).and(subscription::deleted.eq(false));
+    let changed = diesel::update(subscription::table.find(key).filter(requested))
+        .set((
+            subscription::status.eq(SubscriptionStatus::Active.code()),
+            subscription::error.eq(None::<String>),
+            subscription::from_ms.eq((subscription::created_ms - catch_up_ms).nullable()),
+            subscription::version.eq(subscription::version + 1),
+            subscription::updated_ms.eq(now_ms),
+        ))
+        .execute(conn)?;
+    Ok(changed == 1)
+}
+
+/// Notes a failed handshake and when the next one is due; `None`: there will be none.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn handshake_failed(
+    conn: &mut Conn,
+    key: i64,
+    next_attempt_ms: Option<i64>,
+    error: &str,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    diesel::update(subscription::table.find(key))
+        .set(subscription::attempts.eq(subscription::attempts + 1))
+        .execute(conn)?;
+    match next_attempt_ms {
+        Some(at) => {
+            diesel::update(subscription::table.find(key)).set(subscription::next_attempt_ms.eq(at)).execute(conn)?;
+            set_state(conn, key, SubscriptionStatus::Requested, SubscriptionStatus::Requested, Some(error), now_ms)
+        }
+        None => set_state(conn, key, SubscriptionStatus::Requested, SubscriptionStatus::Error, Some(error), now_ms),
+    }
+}
+
+/// Says how an open subscription stands: its owner reads it. A state that it has already makes no new version, and one
+/// that was switched off or deleted meanwhile stays so.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn set_health(
     conn: &mut Conn,
     key: i64,
     status: SubscriptionStatus,
     error: Option<&str>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    let was: Option<String> = subscription::table.find(key).select(subscription::status).first(conn).optional()?;
+    match was.as_deref().and_then(SubscriptionStatus::from_code) {
+        Some(from @ (SubscriptionStatus::Active | SubscriptionStatus::Error)) => {
+            set_state(conn, key, from, status, error, now_ms)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn set_state(
+    conn: &mut Conn,
+    key: i64,
+    from: SubscriptionStatus,
+    to: SubscriptionStatus,
+    error: Option<&str>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let stands: Option<Option<String>> = subscription::table
+        .find(key)
+        .filter(subscription::status.eq(from.code()).and(subscription::deleted.eq(false)))
+        .select(subscription::error)
+        .first(conn)
+        .optional()?;
+    let Some(before) = stands else { return Ok(()) };
+    if from == to && before.as_deref() == error {
+        return Ok(());
+    }
     diesel::update(subscription::table.find(key))
         .set((
-            subscription::status.eq(status.code()),
+            subscription::status.eq(to.code()),
             subscription::error.eq(error),
             subscription::version.eq(subscription::version + 1),
             subscription::updated_ms.eq(now_ms),
         ))
         .execute(conn)?;
     Ok(())
-}
-
-/// Notes a failed handshake: when the next one is due.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn postpone_handshake(conn: &mut Conn, key: i64, next_attempt_ms: i64) -> Result<(), StoreError> {
-    diesel::update(subscription::table.find(key))
-        .set((subscription::attempts.eq(subscription::attempts + 1), subscription::next_attempt_ms.eq(next_attempt_ms)))
-        .execute(conn)?;
-    Ok(())
-}
-
-/// Gives outbox rows the subscription's next event numbers, in order and without a gap. A row that the subscription
-/// has already is passed over. Returns how many were new.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn add_deliveries(conn: &mut Conn, key: i64, outbox_ids: &[i64], now_ms: i64) -> Result<usize, StoreError> {
-    let mut events: i64 = subscription::table.find(key).select(subscription::events).first(conn)?;
-    let mut added = 0;
-    for outbox_id in outbox_ids {
-        let values = (
-            delivery::subscription_id.eq(key),
-            delivery::event_number.eq(events + 1),
-            delivery::outbox_id.eq(*outbox_id),
-            delivery::state.eq(QUEUED),
-            delivery::attempts.eq(0_i64),
-            delivery::next_attempt_ms.eq(now_ms),
-        );
-        let new =
-            on!(conn, c => diesel::insert_into(delivery::table).values(values).on_conflict_do_nothing().execute(c))?;
-        if new == 1 {
-            events += 1;
-            added += 1;
-        }
-    }
-    diesel::update(subscription::table.find(key)).set(subscription::events.eq(events)).execute(conn)?;
-    Ok(added)
-}
-
-const QUEUED: &str = "queued";
-const DELIVERED: &str = "delivered";
-const UNDELIVERABLE: &str = "undeliverable";
-
-/// One event on its way to one subscription.
-#[derive(Clone, Debug, Queryable)]
-pub struct Delivery {
-    pub id: i64,
-    pub subscription_id: i64,
-    pub event_number: i64,
-    pub outbox_id: i64,
-    pub attempts: i64,
-    /// Stable id of the notification.
-    pub notification_id: String,
-    pub access_id: Option<i64>,
-}
-
-/// The next event of each active subscription, if it is due: events of one subscription go out in order.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn deliveries_due(conn: &mut Conn, now_ms: i64) -> Result<Vec<(Subscription, Delivery)>, StoreError> {
-    let rows: Vec<Row> = subscription::table
-        .filter(subscription::status.eq(SubscriptionStatus::Active.code()).and(subscription::deleted.eq(false)))
-        .filter(diesel::dsl::exists(
-            delivery::table.filter(delivery::subscription_id.eq(subscription::id)).filter(delivery::state.eq(QUEUED)),
-        ))
-        .order(subscription::id)
-        .select(Row::as_select())
-        .load(conn)?;
-    let mut due = Vec::new();
-    for row in rows {
-        let next: Option<(Delivery, i64)> = delivery::table
-            .inner_join(outbox::table)
-            .filter(delivery::subscription_id.eq(row.id).and(delivery::state.eq(QUEUED)))
-            .order(delivery::event_number)
-            .select((
-                (
-                    delivery::id,
-                    delivery::subscription_id,
-                    delivery::event_number,
-                    delivery::outbox_id,
-                    delivery::attempts,
-                    outbox::uuid,
-                    outbox::access_id,
-                ),
-                delivery::next_attempt_ms,
-            ))
-            .first(conn)
-            .optional()?;
-        if let Some((delivery, at)) = next
-            && at <= now_ms
-        {
-            due.push((row.try_into()?, delivery));
-        }
-    }
-    Ok(due)
-}
-
-/// How a delivery went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    Delivered,
-    /// Try again at this time.
-    Retry {
-        at_ms: i64,
-        error: String,
-    },
-    /// The last try failed.
-    Undeliverable {
-        error: String,
-    },
-}
-
-/// Writes how a delivery went.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn record_attempt(conn: &mut Conn, id: i64, attempt: &Attempt, now_ms: i64) -> Result<(), StoreError> {
-    let target = delivery::table.find(id);
-    let attempts = delivery::attempts.eq(delivery::attempts + 1);
-    match attempt {
-        Attempt::Delivered => diesel::update(target)
-            .set((attempts, delivery::state.eq(DELIVERED), delivery::delivered_ms.eq(now_ms)))
-            .execute(conn)?,
-        Attempt::Retry { at_ms, error } => diesel::update(target)
-            .set((attempts, delivery::next_attempt_ms.eq(*at_ms), delivery::last_error.eq(error)))
-            .execute(conn)?,
-        Attempt::Undeliverable { error } => diesel::update(target)
-            .set((attempts, delivery::state.eq(UNDELIVERABLE), delivery::last_error.eq(error)))
-            .execute(conn)?,
-    };
-    Ok(())
-}
-
-/// How many deliveries are in each state: (queued, delivered, undeliverable).
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn delivery_counts(conn: &mut Conn) -> Result<(i64, i64, i64), StoreError> {
-    let mut count = |state: &str| -> Result<i64, StoreError> {
-        Ok(delivery::table.filter(delivery::state.eq(state.to_owned())).count().get_result(conn)?)
-    };
-    Ok((count(QUEUED)?, count(DELIVERED)?, count(UNDELIVERABLE)?))
 }

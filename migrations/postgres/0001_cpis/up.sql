@@ -161,9 +161,11 @@ create table outbox (
     created_ms bigint not null,
     routed_ms bigint
 );
-create index outbox_unrouted on outbox (id) where routed_ms is null;
+create index outbox_unrouted on outbox (authority_id, created_ms) where routed_ms is null;
 create index outbox_authority on outbox (authority_id, id);
 
+-- A rest-hook. `from_ms` is set by its first handshake: the outbox rows of its authority from that instant on are its.
+-- Until `caught_up` it is given the rows that were there before it.
 create table subscription (
     id bigint generated always as identity primary key,
     uuid text not null unique,
@@ -176,7 +178,10 @@ create table subscription (
     reason text not null,
     end_ms bigint,
     version bigint not null,
+    created_ms bigint not null,
     updated_ms bigint not null,
+    from_ms bigint,
+    caught_up boolean not null,
     events bigint not null,
     attempts bigint not null,
     next_attempt_ms bigint not null,
@@ -198,7 +203,7 @@ create table delivery (
     unique (subscription_id, event_number),
     unique (subscription_id, outbox_id)
 );
-create index delivery_due on delivery (state, next_attempt_ms);
+create index delivery_next on delivery (subscription_id, state, event_number);
 
 -- Background work of several processes: one holder at a time.
 create table lease (

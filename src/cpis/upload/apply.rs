@@ -220,11 +220,7 @@ impl Applying<'_> {
         Ok(Ok(self.authority.clone()))
     }
 
-    fn record(
-        &self,
-        tx: &mut Tx<'_>,
-        record: &RecordChange,
-    ) -> Result<Result<LoadedRecord, Vec<Problem>>, StoreError> {
+    fn record(&self, tx: &mut Tx<'_>, record: &RecordChange) -> Result<Result<LoadedRecord, Vec<Problem>>, StoreError> {
         let child = store::person::child(tx.conn, &record.nhs_number)?;
         let persons = child.map(|child| child.persons).unwrap_or_default();
         let children = store::child::of_authority(tx.conn, self.authority.id, &persons)?;
@@ -339,8 +335,7 @@ impl Writing<'_> {
             }
             PlanWrite::Delete { id, .. } => {
                 let plan = self.stored.plans.iter().find(|plan| plan.id == id).ok_or(StoreError::Corrupt("plan"))?;
-                let content =
-                    VersionContent { period: plan.period, local_id: plan.local_id.as_ref(), deleted: true };
+                let content = VersionContent { period: plan.period, local_id: plan.local_id.as_ref(), deleted: true };
                 store::plan::add_version(tx.conn, self.key_of(id)?, upload, content, now_ms)?;
                 (id, Change::Deleted)
             }
@@ -493,7 +488,9 @@ fn interaction_of(changes: impl Iterator<Item = Change>) -> Interaction {
     let changes: Vec<Change> = changes.collect();
     if changes.contains(&Change::Created) {
         Interaction::Create
-    } else if !changes.is_empty() && changes.iter().all(|change| matches!(change, Change::Deleted | Change::AlreadyDeleted)) {
+    } else if !changes.is_empty()
+        && changes.iter().all(|change| matches!(change, Change::Deleted | Change::AlreadyDeleted))
+    {
         Interaction::Delete
     } else {
         Interaction::Update
@@ -507,10 +504,8 @@ fn entity_of(entry: &LoadedEntry) -> EntityRef {
             id: child.nhs_number.as_str().to_owned(),
             version: Some(child.version),
         },
-        LoadedResource::Plan(shown) => EntityRef {
-            resource: "Flag".to_owned(),
-            id: shown.plan.id.to_string(),
-            version: Some(shown.plan.version),
-        },
+        LoadedResource::Plan(shown) => {
+            EntityRef { resource: "Flag".to_owned(), id: shown.plan.id.to_string(), version: Some(shown.plan.version) }
+        }
     }
 }
