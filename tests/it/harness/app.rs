@@ -14,7 +14,7 @@ use cpis_gateway::{
         child::{Demographics, NumberStatus},
     },
     http::sandbox::{Sandbox, TokenForm, cast},
-    store::{self, StoreError, Tx},
+    store::{self, StoreError, Tx, organization::NewOrganization},
 };
 use tempfile::TempDir;
 
@@ -48,11 +48,21 @@ pub struct TestApp {
     /// The FHIR base.
     pub base: String,
     tokens: Sandbox,
-    server: ServerHandle,
+    server: RunningServer,
     settings: Settings,
     // Last: the app goes before its data.
     _data: TempDir,
     _database: Option<TestDatabase>,
+}
+
+/// Told to stop when its test ends.
+struct RunningServer(ServerHandle);
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        // Not awaited: the runtime of the test ends with it.
+        drop(self.0.stop(false));
+    }
 }
 
 impl TestApp {
@@ -91,7 +101,7 @@ impl TestApp {
             base: app.base_url().to_owned(),
             client: reqwest::Client::new(),
             tokens: Sandbox::open(data.path()).expect("the sandbox's tokens"),
-            server: handle,
+            server: RunningServer(handle),
             root,
             app,
             clock,
@@ -104,7 +114,8 @@ impl TestApp {
     /// Stops this gateway as a shutdown does and opens another on the same data.
     pub async fn restart(self) -> Self {
         let Self { app, clock, server, settings, _data, _database, .. } = self;
-        server.stop(false).await;
+        server.0.stop(false).await;
+        drop(server);
         app.gateway.store.close(None);
         drop(app);
         let app = App::open(settings.clone(), clock.clone()).expect("the app opens again");
@@ -122,7 +133,7 @@ impl TestApp {
 
     /// A token as the sandbox issues it.
     pub fn token(&self, form: &TokenForm) -> String {
-        let answer = self.tokens.token(form, chrono::TimeDelta::hours(1), self.clock.now());
+        let answer = self.tokens.token(form, 3600, self.clock.now());
         answer.expect("a token").access_token
     }
 
@@ -201,13 +212,6 @@ impl TestApp {
     }
 }
 
-impl Drop for TestApp {
-    fn drop(&mut self) {
-        // Not awaited: the runtime of the test ends with it.
-        drop(self.server.stop(false));
-    }
-}
-
 /// 2026-11-23 12:00 in London.
 pub fn noon() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 11, 23, 12, 0, 0).single().expect("an instant")
@@ -221,13 +225,21 @@ fn migrate(url: &str) {
 fn register_cast(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     let now_ms = noon().timestamp_millis();
     for member in cast::MEMBERS {
-        let new = member.new_organization().expect("a valid member");
+        let (office_phone, duty_phone) = member.parsed_phones().expect("valid phones");
+        let new = NewOrganization {
+            ods: ods(member.ods),
+            name: member.name.to_owned(),
+            kind: member.kind(),
+            care_setting: member.care_setting,
+            sensitive: member.sensitive,
+            office_phone,
+            duty_phone,
+            part_of: member.part_of.map(ods),
+        };
         store::organization::create(tx.conn, &new, now_ms)?;
+        store::organization::create_client(tx.conn, &member.client().expect("a valid client"))?;
     }
-    for client in cast::clients().expect("valid clients") {
-        store::organization::create_client(tx.conn, &client)?;
-    }
-    Ok(())
+    store::organization::create_client(tx.conn, &cast::DEVICE.client().expect("a valid client"))
 }
 
 /// ODS code of a text that is one.

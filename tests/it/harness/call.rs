@@ -63,12 +63,7 @@ impl<'a> Request<'a> {
     }
 
     /// Any method and body; `path` is below the FHIR base, or below the root when it begins with `//`.
-    pub fn send(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<(&str, Vec<u8>)>,
-    ) -> impl Future<Output = Reply> + use<> {
+    pub fn send(&self, method: &str, path: &str, body: Option<(&str, Vec<u8>)>) -> impl Future<Output = Reply> + use<> {
         let url = match path.strip_prefix("//") {
             Some(path) => format!("{}/{path}", self.app.root),
             None if path.starts_with("http") => path.to_owned(),
