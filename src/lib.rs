@@ -2,12 +2,14 @@
 //!
 //! The flow, in one direction: HTTP -> FHIR -> CP-IS rules -> store -> outbox -> notifier (ARCHITECTURE.md).
 
+pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod cpis;
 pub mod demographics;
 pub mod fhir;
+pub mod http;
 pub mod notify;
 pub mod outside;
 pub mod store;

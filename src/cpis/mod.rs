@@ -10,6 +10,7 @@ pub mod matching;
 pub mod own_record;
 pub mod types;
 pub mod upload;
+pub mod verify;
 pub mod visibility;
 
 pub use gateway::{Error, Gateway};

@@ -9,6 +9,11 @@ pub(crate) fn absent<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// A text, or nothing when it is empty: FHIR has no empty texts.
+pub(crate) fn given(text: &str) -> Option<String> {
+    if text.trim().is_empty() { None } else { Some(text.to_owned()) }
+}
+
 /// Defines serde structs in FHIR's shape: camelCase, absent elements left out, `Debug` masked because any element
 /// may hold personal data.
 macro_rules! fhir_struct {
@@ -76,7 +81,7 @@ impl Coding {
     }
 
     pub fn displayed(system: &str, code: &str, display: &str) -> Self {
-        Self { display: Some(display.to_owned()), ..Self::new(system, code) }
+        Self { display: given(display), ..Self::new(system, code) }
     }
 
     pub fn is(&self, system: &str, code: &str) -> bool {
@@ -163,7 +168,7 @@ impl Reference {
     }
 
     pub fn named(display: &str) -> Self {
-        Self { display: Some(display.to_owned()), ..Self::default() }
+        Self { display: given(display), ..Self::default() }
     }
 
     #[must_use]
@@ -173,7 +178,7 @@ impl Reference {
 
     #[must_use]
     pub fn with_display(self, display: &str) -> Self {
-        Self { display: Some(display.to_owned()), ..self }
+        Self { display: given(display), ..self }
     }
 
     /// The id, if the reference is to that type: relative, or absolute below any base; a version is cut off.

@@ -148,7 +148,7 @@ pub struct Issue {
     pub cpr: Option<RecordCode>,
     /// Plain English, what to do; never a value that was sent.
     pub diagnostics: String,
-    /// FHIRPath of the elements, such as `Flag.period.start`.
+    /// `FHIRPath` of the elements, such as `Flag.period.start`.
     pub expression: Vec<String>,
 }
 

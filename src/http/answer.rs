@@ -44,11 +44,8 @@ impl Answer {
 
 impl From<&Refusal> for Answer {
     fn from(refusal: &Refusal) -> Self {
-        Self {
-            status: refusal.status(),
-            resource: Some(operation_outcome(&refusal.issues).into()),
-            headers: refusal.headers.clone(),
-        }
+        let outcome = refusal.outcome.as_deref().cloned().unwrap_or_else(|| operation_outcome(&refusal.issues));
+        Self { status: refusal.status(), resource: Some(outcome.into()), headers: refusal.headers.clone() }
     }
 }
 

@@ -128,7 +128,10 @@ async fn security_audit(call: Call) -> Result<Answer, Refusal> {
     for date in call.query.values("date") {
         let one = date_range::parse(date, &call.service.gateway.calendar);
         range = range.and(one.ok_or_else(|| {
-            bad_value("date", "must be eq, ge, gt, le or lt and a date such as 2026-11-03, or an instant with its offset")
+            bad_value(
+                "date",
+                "must be eq, ge, gt, le or lt and a date such as 2026-11-03, or an instant with its offset",
+            )
         })?);
     }
     let counted = only_count || patient.is_some() || paging::accurate_total(&call.query)?;

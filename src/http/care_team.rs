@@ -10,9 +10,12 @@ use super::{
 use crate::fhir::render::{self, View};
 
 /// The patient in every spelling of design 3.
-pub const PATIENT: Parameter =
-    Parameter::new("patient", "reference", "NHS number, as patient:identifier=https://fhir.nhs.uk/Id/nhs-number|{nhs}, Patient/{nhs} or {nhs}")
-        .with_modifiers(&[":identifier", ".identifier"]);
+pub const PATIENT: Parameter = Parameter::new(
+    "patient",
+    "reference",
+    "NHS number, as patient:identifier=https://fhir.nhs.uk/Id/nhs-number|{nhs}, Patient/{nhs} or {nhs}",
+)
+.with_modifiers(&[":identifier", ".identifier"]);
 pub const SUBJECT: Parameter =
     Parameter::new("subject", "reference", "The same as patient").with_modifiers(&[":identifier", ".identifier"]);
 

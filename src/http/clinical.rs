@@ -115,7 +115,11 @@ impl<'a> Searchset<'a> {
     pub fn history(&mut self, found: &Found, matched: bool) {
         for access in &found.history {
             let (event, role) = render::access_event(access, false);
-            if matched { self.matched(event) } else { self.included(event) }
+            if matched {
+                self.matched(event)
+            } else {
+                self.included(event)
+            }
             self.included(role);
         }
     }
@@ -153,11 +157,8 @@ pub fn self_link(service: &Service, path_and_query: &str, query: &Query) -> Stri
     let below = path.strip_prefix(&service.settings.base_path).unwrap_or(path);
     let below = below.strip_suffix("/_search").unwrap_or(below);
     let encode = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
-    let parameters: Vec<String> = query
-        .0
-        .iter()
-        .map(|sent| format!("{}{}={}", encode(&sent.name), sent.modifier, encode(&sent.value)))
-        .collect();
+    let parameters: Vec<String> =
+        query.0.iter().map(|sent| format!("{}{}={}", encode(&sent.name), sent.modifier, encode(&sent.value))).collect();
     let mark = if parameters.is_empty() { "" } else { "?" };
     format!("{}{below}{mark}{}", service.settings.base_url, parameters.join("&"))
 }

@@ -103,7 +103,7 @@ pub async fn dispatch(service: Arc<Service>, routes: &Routes, request: HttpReque
 async fn answer_for(
     service: &Arc<Service>,
     routes: &Routes,
-    route: Option<&'static Route>,
+    route: Option<&Route>,
     ids: Result<(), Refusal>,
     context: RequestContext,
     request: &HttpRequest,
@@ -178,9 +178,8 @@ fn acceptable(request: &HttpRequest, query: &str) -> Result<(), Refusal> {
         let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         matches!(media.as_str(), "application/fhir+json" | "application/json" | "json" | "*/*" | "application/*" | "")
     };
-    let refused = || {
-        Refusal::new(Case::Accept, "Only FHIR JSON can be given: accept application/fhir+json or application/json.")
-    };
+    let refused =
+        || Refusal::new(Case::Accept, "Only FHIR JSON can be given: accept application/fhir+json or application/json.");
     let formats = Query::parse(query)?;
     if let Some(format) = formats.values("_format").next() {
         // A plus sign in a query is a space; the media type is meant all the same.
@@ -203,7 +202,8 @@ async fn read_body(
 ) -> Result<Bytes, Refusal> {
     acceptable(request, request.query_string())?;
     let limit = service.settings.body_bytes;
-    let too_long = || Refusal::new(Case::TooLong, format!("The body is longer than {limit} bytes. Please send less at once."));
+    let too_long =
+        || Refusal::new(Case::TooLong, format!("The body is longer than {limit} bytes. Please send less at once."));
     if !matches!(*request.method(), Method::POST | Method::PUT) {
         return Ok(Bytes::new());
     }
@@ -249,7 +249,7 @@ fn read_query(route: &Route, request: &HttpRequest, body: &Bytes, seen: &mut See
     Ok(query)
 }
 
-fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse {
+pub fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse {
     let (status, body) = match answer.resource.as_ref().map(|resource| answer::json(resource, pretty)) {
         None => (answer.status, None),
         Some(Ok(body)) => (answer.status, Some(body)),

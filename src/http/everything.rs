@@ -50,7 +50,8 @@ pub async fn post(call: Call) -> Result<Answer, Refusal> {
         return Err(Refusal::new(Case::Body, "Please send a Parameters resource."));
     }
     if body.get("parameter").is_some() {
-        let refusal = Refusal::new(Case::Parameter, "$everything takes no parameters here: it always gives all of the child.");
+        let refusal =
+            Refusal::new(Case::Parameter, "$everything takes no parameters here: it always gives all of the child.");
         return Err(refusal.at("Parameters.parameter"));
     }
     get(call).await

@@ -12,7 +12,10 @@ use super::{
     upload,
 };
 use crate::{
-    cpis::types::{OdsCode, audit::{EntityRef, QueryResult}},
+    cpis::types::{
+        OdsCode,
+        audit::{EntityRef, QueryResult},
+    },
     fhir::{render, system},
     store::organization::{self, OrganizationSearch},
 };
@@ -71,7 +74,10 @@ fn wanted(call: &Call) -> Result<OrganizationSearch, Refusal> {
                 None => text,
                 Some((system, value)) if system == system::ODS_CODE => value,
                 Some(_) => {
-                    return Err(bad_value("identifier", "must be of the system https://fhir.nhs.uk/Id/ods-organization-code"));
+                    return Err(bad_value(
+                        "identifier",
+                        "must be of the system https://fhir.nhs.uk/Id/ods-organization-code",
+                    ));
                 }
             };
             Some(code("identifier", value)?)
@@ -103,9 +109,14 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
     event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
     let unchanged = call.header("if-none-match").is_some_and(|tags| {
-        tags.split(',').any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == organization.version.to_string())
+        tags.split(',')
+            .any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == organization.version.to_string())
     });
-    let answer = if unchanged { Answer::empty(StatusCode::NOT_MODIFIED) } else { Answer::ok(render::organization(&organization)) };
+    let answer = if unchanged {
+        Answer::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        Answer::ok(render::organization(&organization))
+    };
     Ok(answer.with_version(organization.version, organization.updated))
 }
 

@@ -66,7 +66,9 @@ pub fn accurate_total(query: &Query) -> Result<bool, Refusal> {
 pub fn cursor<T: DeserializeOwned>(query: &Query) -> Result<Option<T>, Refusal> {
     let Some(text) = query.single("_cursor")? else { return Ok(None) };
     let value = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    value.map(Some).ok_or_else(|| bad_value("_cursor", "is not from a link of this search: please start at the first page"))
+    value
+        .map(Some)
+        .ok_or_else(|| bad_value("_cursor", "is not from a link of this search: please start at the first page"))
 }
 
 /// Adds the `next` link.

@@ -36,8 +36,7 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
         }
         return Ok(Answer::ok(set.finish()));
     }
-    let asked =
-        Asked { subject: Subject::Number(number), entity: None, absent_is_not_found: false, by_setting: false };
+    let asked = Asked { subject: Subject::Number(number), entity: None, absent_is_not_found: false, by_setting: false };
     let found = clinical::look_up(&call, asked).await?;
     if found.on_record() {
         let demographics = found.demographics.as_ref();
@@ -51,7 +50,9 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
 fn searched(call: &Call) -> Result<NhsNumber, Refusal> {
     let identifier = call.query.single("identifier")?.map(|text| identifier_value("identifier", text)).transpose()?;
     let number = match (identifier, call.query.single("_id")?) {
-        (Some(_), Some(_)) => return Err(bad_value("_id", "can't be combined with identifier: please give one of them")),
+        (Some(_), Some(_)) => {
+            return Err(bad_value("_id", "can't be combined with identifier: please give one of them"));
+        }
         (Some(text), None) | (None, Some(text)) => text,
         (None, None) => {
             return Err(Refusal::new(

@@ -10,8 +10,10 @@ use super::{
 };
 use crate::fhir::{render, system};
 
-pub const PARAMETERS: &[Parameter] =
-    &[PATIENT, Parameter::new("code", "token", "child-protection-information-system-flag, the one flag that CP-IS has")];
+pub const PARAMETERS: &[Parameter] = &[
+    PATIENT,
+    Parameter::new("code", "token", "child-protection-information-system-flag, the one flag that CP-IS has"),
+];
 
 /// # Errors
 /// [`Refusal`] by design 4.
@@ -19,7 +21,10 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
     if let Some(code) = call.query.single("code")? {
         let qualified = format!("{}|{}", system::FLAG_CATEGORY_PATIENT, system::CPIS_FLAG);
         if code != system::CPIS_FLAG && code != qualified {
-            return Err(bad_value("code", "must be child-protection-information-system-flag: CP-IS holds no other flag"));
+            return Err(bad_value(
+                "code",
+                "must be child-protection-information-system-flag: CP-IS holds no other flag",
+            ));
         }
     }
     let asked = Asked { by_setting: true, ..Asked::search(&call)? };

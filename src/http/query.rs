@@ -95,8 +95,10 @@ impl Query {
         if issues.is_empty() { Ok(()) } else { Err(Refusal::with_issues(Case::Parameter, issues)) }
     }
 
-    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |sent| sent.name == name).map(|sent| sent.value.as_str())
+    pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let of_name: Vec<&'a str> =
+            self.0.iter().filter(|sent| sent.name == name).map(|sent| sent.value.as_str()).collect();
+        of_name.into_iter()
     }
 
     /// The value of a parameter that may be given once.
@@ -182,7 +184,8 @@ fn unsupported(diagnostics: String) -> Issue {
 
 /// A name as sent, fit for a message: short, plain, and without anything that may be a number of a person.
 fn speakable(name: &str) -> String {
-    let plain: String = name.chars().filter(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-' | ':' | '.')).collect();
+    let plain: String =
+        name.chars().filter(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-' | ':' | '.')).collect();
     plain.chars().take(40).collect()
 }
 

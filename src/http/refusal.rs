@@ -24,7 +24,10 @@ use actix_web::http::StatusCode;
 use crate::{
     auth::{AuthFault, TokenFault},
     cpis,
-    fhir::outcome::{Issue, IssueCode, SpineCode},
+    fhir::{
+        outcome::{Issue, IssueCode, SpineCode},
+        resource::OperationOutcome,
+    },
     store::StoreError,
 };
 
@@ -83,6 +86,8 @@ pub struct Refusal {
     pub issues: Vec<Issue>,
     /// Headers that the case needs: `Allow`, `WWW-Authenticate`, `Retry-After`.
     pub headers: Vec<(&'static str, String)>,
+    /// What is answered instead of the issues alone: an upload's outcome carries its file code.
+    pub outcome: Option<Box<OperationOutcome>>,
     audited: bool,
 }
 
@@ -92,18 +97,29 @@ const RETRY_AFTER: &str = "5";
 impl Refusal {
     pub fn new(case: Case, diagnostics: impl Into<String>) -> Self {
         let (_, code, spine) = case.row();
-        Self { case, issues: vec![Issue::error(code, spine, diagnostics)], headers: Vec::new(), audited: false }
+        Self {
+            case,
+            issues: vec![Issue::error(code, spine, diagnostics)],
+            headers: Vec::new(),
+            outcome: None,
+            audited: false,
+        }
     }
 
     /// The table's codes with issues that say more; the caller gets every one of them.
     pub fn with_issues(case: Case, issues: Vec<Issue>) -> Self {
-        Self { case, issues, headers: Vec::new(), audited: false }
+        Self { case, issues, headers: Vec::new(), outcome: None, audited: false }
     }
 
     /// Of a body: 400 when any issue is against R4 itself, else 422.
     pub fn of_body(issues: Vec<Issue>) -> Self {
         let case = if issues.iter().all(Issue::is_profile) { Case::Rule } else { Case::Body };
         Self::with_issues(case, issues)
+    }
+
+    #[must_use]
+    pub fn with_outcome(self, outcome: OperationOutcome) -> Self {
+        Self { outcome: Some(Box::new(outcome)), ..self }
     }
 
     #[must_use]
@@ -158,6 +174,17 @@ impl Refusal {
              phone the local authority's emergency duty team on its published number.",
         )
         .with_header("Retry-After", RETRY_AFTER)
+    }
+
+    /// Of a change by an authority: another one of the same record was there first.
+    pub fn of_change(error: cpis::Error) -> Self {
+        match error {
+            cpis::Error::Store(StoreError::Race) => Self::new(
+                Case::Race,
+                "Another change of the same record was made at the same moment. Nothing was stored: please send it again.",
+            ),
+            other => other.into(),
+        }
     }
 
     fn fault() -> Self {

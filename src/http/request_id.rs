@@ -35,7 +35,9 @@ impl RequestIds {
         let mut ids = Self::default();
         if let Some(trace) = text("TraceID") {
             if !is_plain(&trace) {
-                return Err(invalid("TraceID must be 1 to 64 letters, digits, dots, hyphens or underscores, and no NHS number."));
+                return Err(invalid(
+                    "TraceID must be 1 to 64 letters, digits, dots, hyphens or underscores, and no NHS number.",
+                ));
             }
             ids.request_id.clone_from(&trace);
             ids.trace_id = Some(trace);
@@ -52,7 +54,9 @@ impl RequestIds {
         }
         if let Some(correlation) = text("X-Correlation-ID") {
             if !is_plain(&correlation) {
-                return Err(invalid("X-Correlation-ID must be 1 to 64 letters, digits, dots, hyphens or underscores, and no NHS number."));
+                return Err(invalid(
+                    "X-Correlation-ID must be 1 to 64 letters, digits, dots, hyphens or underscores, and no NHS number.",
+                ));
             }
             ids.correlation_id = Some(correlation);
         }

@@ -70,6 +70,10 @@ impl Chain {
         Self { process, head: None, doubtful: false }
     }
 
+    pub(super) fn process(&self) -> &str {
+        &self.process
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.head.is_some()
     }

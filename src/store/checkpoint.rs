@@ -1,6 +1,8 @@
 //! Signed checkpoints over the audit's chains: a cut tail or a rewritten past shows against them (design 5).
 
-use chrono::{DateTime, Utc};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,7 @@ use super::{
 
 /// Name of the lease of the one process that writes checkpoints.
 const LEASE: &str = "audit-checkpoint";
+const LEASE_LENGTH: TimeDelta = TimeDelta::seconds(60);
 
 /// Signs what a checkpoint says; the key lives outside the database.
 pub trait Signer: Send + Sync {
@@ -96,44 +99,61 @@ impl CheckpointContent {
 /// [`StoreError`]; an error here is an alert and stops no look-up.
 pub async fn write(
     store: &Store,
-    signer: std::sync::Arc<dyn Signer>,
+    signer: Arc<dyn Signer>,
     process: String,
     now: DateTime<Utc>,
 ) -> Result<Option<i64>, StoreError> {
     store
         .write(Vec::new(), move |tx| {
-            if !lease::take(tx.conn, LEASE, &process, now, chrono::TimeDelta::seconds(60))? {
+            if !lease::take(tx.conn, LEASE, &process, now, LEASE_LENGTH)? {
                 return Ok(None);
             }
             audit::close_dead_chains(tx.conn, now, &process)?;
-            // The rows of this very commit belong to the checkpoint too.
+            // What this very commit appends belongs to the checkpoint too.
             tx.chain.store_head(tx.conn)?;
-            let previous = newest(tx.conn)?;
-            let known = previous.as_ref().map(|c| CheckpointContent::parse(&c.content)).transpose()?;
-            let known = known.map(|c| c.chains).unwrap_or_default();
-            let chains = heads_since(tx.conn, &known)?;
-            if chains.iter().all(|head| known.contains(head)) {
-                return Ok(None);
-            }
-            let number = previous.as_ref().map_or(1, |c| c.number + 1);
-            let content =
-                CheckpointContent { number, at: now, previous: previous.map(|c| audit::hex(&c.hash)), chains };
-            let content =
-                serde_json::to_vec(&content).map_err(|_| StoreError::Database("a checkpoint could not be encoded"))?;
-            let signature = signer.sign(&content).map_err(StoreError::Unavailable)?;
-            diesel::insert_into(audit_checkpoint::table)
-                .values((
-                    audit_checkpoint::number.eq(number),
-                    audit_checkpoint::at_ms.eq(now.timestamp_millis()),
-                    audit_checkpoint::hash.eq(hash(&content, &signature).to_vec()),
-                    audit_checkpoint::content.eq(content),
-                    audit_checkpoint::signature.eq(signature),
-                    audit_checkpoint::key_id.eq(signer.key_id()),
-                ))
-                .execute(tx.conn)?;
-            Ok(Some(number))
+            append(tx.conn, &*signer, now)
         })
         .await
+}
+
+/// The checkpoint of a process that ends: its chain is closed by then. Passed over when another process holds the lease.
+pub(super) fn write_last(
+    conn: &mut Conn,
+    signer: &dyn Signer,
+    process: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if lease::take(conn, LEASE, process, now, LEASE_LENGTH)? {
+        append(conn, signer, now)?;
+        lease::release(conn, LEASE, process)?;
+    }
+    Ok(())
+}
+
+fn append(conn: &mut Conn, signer: &dyn Signer, now: DateTime<Utc>) -> Result<Option<i64>, StoreError> {
+    let previous = newest(conn)?;
+    let known = previous.as_ref().map(|c| CheckpointContent::parse(&c.content)).transpose()?;
+    let known = known.map(|c| c.chains).unwrap_or_default();
+    let chains = heads_since(conn, &known)?;
+    if chains.iter().all(|head| known.contains(head)) {
+        return Ok(None);
+    }
+    let number = previous.as_ref().map_or(1, |c| c.number + 1);
+    let content = CheckpointContent { number, at: now, previous: previous.map(|c| audit::hex(&c.hash)), chains };
+    let content =
+        serde_json::to_vec(&content).map_err(|_| StoreError::Database("a checkpoint could not be encoded"))?;
+    let signature = signer.sign(&content).map_err(StoreError::Unavailable)?;
+    diesel::insert_into(audit_checkpoint::table)
+        .values((
+            audit_checkpoint::number.eq(number),
+            audit_checkpoint::at_ms.eq(now.timestamp_millis()),
+            audit_checkpoint::hash.eq(hash(&content, &signature).to_vec()),
+            audit_checkpoint::content.eq(content),
+            audit_checkpoint::signature.eq(signature),
+            audit_checkpoint::key_id.eq(signer.key_id()),
+        ))
+        .execute(conn)?;
+    Ok(Some(number))
 }
 
 /// Heads of the open chains, and of those that the last checkpoint had as open or did not know.

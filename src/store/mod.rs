@@ -172,9 +172,10 @@ impl Store {
         self.writer.submit(children, change)?.blocking_recv().map_err(|_| StoreError::NotDurable)?
     }
 
-    /// Closes the audit chain and stops the writer; later changes are refused.
-    pub fn close(&self) {
-        self.writer.close();
+    /// Closes the audit chain, writes the last checkpoint if somebody signs it, and stops the writer; later changes are
+    /// refused.
+    pub fn close(&self, signer: Option<std::sync::Arc<dyn checkpoint::Signer>>) {
+        self.writer.close(signer);
     }
 
     pub fn location(&self) -> &Location {

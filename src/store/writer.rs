@@ -14,7 +14,13 @@ use std::{
 use diesel::Connection;
 use tokio::sync::oneshot;
 
-use super::{Conn, Location, StoreError, audit::Chain, connection::on, person};
+use super::{
+    Conn, Location, StoreError,
+    audit::Chain,
+    checkpoint::{self, Signer},
+    connection::on,
+    person,
+};
 use crate::{clock::Clock, cpis::types::NhsNumber};
 
 /// Changes that may wait; one more is refused with [`StoreError::Busy`].
@@ -104,7 +110,8 @@ impl<T: Send, F: FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send> Job for Cha
 
 enum Message {
     Job(Box<dyn Job>),
-    Close,
+    /// With who signs the last checkpoint, if anybody does.
+    Close(Option<Arc<dyn Signer>>),
 }
 
 /// Handle of the writer thread; clones share it.
@@ -139,9 +146,9 @@ impl Writer {
         }
     }
 
-    /// Lets what waits be written, closes the chain, ends the thread.
-    pub(super) fn close(&self) {
-        if self.queue.send(Message::Close).is_ok() {
+    /// Lets what waits be written, closes the chain under a last checkpoint, ends the thread.
+    pub(super) fn close(&self, signer: Option<Arc<dyn Signer>>) {
+        if self.queue.send(Message::Close(signer)).is_ok() {
             let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
                 let _panicked = thread.join();
@@ -160,12 +167,13 @@ struct Loop {
 
 impl Loop {
     fn run(mut self, waiting: &Receiver<Message>) {
-        let mut closing = false;
+        let (mut closing, mut last_signer) = (false, None);
         while !closing {
             let mut batch = Vec::new();
             match waiting.recv_timeout(HEARTBEAT) {
                 Ok(Message::Job(job)) => batch.push(job),
-                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => closing = true,
+                Ok(Message::Close(signer)) => (closing, last_signer) = (true, signer),
+                Err(RecvTimeoutError::Disconnected) => closing = true,
                 Err(RecvTimeoutError::Timeout) => {
                     self.renew_lease();
                     continue;
@@ -174,13 +182,13 @@ impl Loop {
             while !closing && batch.len() < BATCH {
                 match waiting.try_recv() {
                     Ok(Message::Job(job)) => batch.push(job),
-                    Ok(Message::Close) => closing = true,
+                    Ok(Message::Close(signer)) => (closing, last_signer) = (true, signer),
                     Err(_) => break,
                 }
             }
             self.write(batch);
         }
-        self.close_chain();
+        self.close_chain(last_signer);
     }
 
     /// Writes a batch in one commit; after a failure each change by itself.
@@ -266,14 +274,20 @@ impl Loop {
         }
     }
 
-    fn close_chain(&mut self) {
+    fn close_chain(&mut self, signer: Option<Arc<dyn Signer>>) {
         if !self.chain.is_open() {
             return;
         }
         let now = self.clock.now();
         let Some(mut conn) = self.conn.take().or_else(|| self.location.connect().ok()) else { return };
         let chain = &mut self.chain;
-        let closed = transaction(&mut conn, |conn| chain.close(conn, now));
+        let closed = transaction(&mut conn, |conn| {
+            chain.close(conn, now)?;
+            match signer {
+                Some(signer) => checkpoint::write_last(conn, &*signer, chain.process(), now),
+                None => Ok(()),
+            }
+        });
         if let Err(error) = closed {
             tracing::warn!(%error, "the audit chain could not be closed; the checkpointer will close it");
         }

@@ -31,7 +31,8 @@ pub struct Upload {
     pub door: Door,
     /// A FHIR transaction: one refused record refuses all.
     pub all_or_nothing: bool,
-    pub organization: Option<OrganizationChange>,
+    /// The authority's own entry, or why it could not be read.
+    pub organization: Option<Result<OrganizationChange, Problem>>,
     pub records: Vec<RecordChange>,
     /// Records that could not be read: they count for the file's code and are kept with theirs.
     pub unreadable: Vec<Unreadable>,
@@ -184,7 +185,8 @@ impl Applying<'_> {
     /// The authority's own entry first, then every record.
     fn all(&mut self, tx: &mut Tx<'_>) -> Result<Judged, StoreError> {
         let organization = match &self.upload.organization {
-            Some(change) => Some(self.organization(tx, change)?),
+            Some(Ok(change)) => Some(self.organization(tx, change)?),
+            Some(Err(problem)) => Some(Err(problem.clone())),
             None => None,
         };
         let mut records = Vec::with_capacity(self.upload.records.len());

@@ -9,7 +9,7 @@ mod security_event;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use super::datatype::{Coding, Identifier, Reference};
+use super::datatype::{CodeableConcept, Coding, Identifier, Reference, given};
 use super::system;
 use crate::cpis::types::{NhsNumber, OdsCode};
 
@@ -46,18 +46,17 @@ fn organization_reference(code: &OdsCode, name: &str) -> Reference {
 }
 
 /// A job role: coded when the code is known, else in words.
-fn job_role(code: Option<&str>, name: Option<&str>) -> Option<super::datatype::CodeableConcept> {
-    let coding = Coding {
-        system: code.map(|_| system::SDS_JOB_ROLE.to_owned()),
-        code: code.map(str::to_owned),
-        display: name.map(str::to_owned),
-        version: None,
-    };
-    match (code, name) {
-        (None, None) => None,
-        (None, Some(name)) => {
-            Some(super::datatype::CodeableConcept { coding: vec![coding], text: Some(name.to_owned()) })
-        }
-        _ => Some(coding.into()),
+fn job_role(code: Option<&str>, name: Option<&str>) -> Option<CodeableConcept> {
+    let display = name.and_then(given);
+    match code.and_then(given) {
+        Some(code) => Some(Coding { display, ..Coding::new(system::SDS_JOB_ROLE, &code) }.into()),
+        // The national API reads the role from coding.display, so it stands there too.
+        None => display.map(|name| CodeableConcept {
+            coding: vec![Coding { display: Some(name.clone()), ..Coding::default() }],
+            text: Some(name),
+        }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::{
         caller::{Author, Role},
     },
     fhir::{
-        datatype::{CodeableConcept, Coding, Identifier, Meta, Reference},
+        datatype::{CodeableConcept, Coding, Identifier, Meta, Reference, given},
         resource::{
             AuditEvent, AuditEventAgent, AuditEventAgentNetwork, AuditEventEntity, AuditEventEntityDetail,
             AuditEventSource,
@@ -145,13 +145,13 @@ fn user(event: &RequestEvent) -> Option<AuditEventAgent> {
         Author::Person(user) => Some(AuditEventAgent {
             role: job_role(user.job_role_code.as_deref(), user.job_role_name.as_deref()).into_iter().collect(),
             who: Some(Reference::identified(Identifier::new(system::SDS_USER_ID, &user.sds_user_id))),
-            name: Some(user.name.clone()),
+            name: given(&user.name),
             ..agent
         }),
         Author::Device { responsible, site } => Some(AuditEventAgent {
             role: job_role(responsible.role_code.as_deref(), Some(&responsible.role_name)).into_iter().collect(),
             who: Some(Reference::named(&responsible.name)),
-            name: Some(responsible.name.clone()),
+            name: given(&responsible.name),
             location: site.as_ref().map(site_reference),
             ..agent
         }),

@@ -1,5 +1,7 @@
 //! Answers an upload: what became of each entry, the record code of each, the file code of the whole (design 6).
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 
 use super::bundle::{BundleKind, EntryIssue, UploadBundle};
@@ -24,8 +26,8 @@ pub enum Stored {
     AlreadyDeleted,
 }
 
-/// The resource of an entry that was loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The resource of an entry that was loaded. No `Debug`: the id of a Patient is its NHS number.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Loaded {
     pub stored: Stored,
     /// Type and id, such as `Flag/{id}`.
@@ -179,18 +181,22 @@ impl UploadBundle {
         BundleEntryResponse { status: status.to_owned(), outcome, ..BundleEntryResponse::default() }
     }
 
-    /// The response Bundle: an answer for each entry, in the order of the request, and the file code in `meta.tag`.
-    pub fn response(&self, mut answers: Vec<(usize, BundleEntryResponse)>, code: FileCode) -> Bundle {
-        answers.sort_by_key(|(entry, _)| *entry);
+    /// The response Bundle: an answer for each entry, in the order of the request, and the file code in `meta.tag`. An
+    /// entry without an answer counts as refused, so that each answer stands at its entry's place.
+    pub fn response(&self, answers: Vec<(usize, BundleEntryResponse)>, code: FileCode) -> Bundle {
+        let mut answers: HashMap<usize, BundleEntryResponse> = answers.into_iter().collect();
         let kind = match self.kind {
             BundleKind::Batch => "batch-response",
             BundleKind::Transaction => "transaction-response",
         };
-        let entry = |(_, response)| BundleEntry { response: Some(response), ..BundleEntry::default() };
+        let answer = |entry: usize| {
+            let response = answers.remove(&entry).unwrap_or_else(|| self.refused_entry(entry, &[]));
+            BundleEntry { response: Some(response), ..BundleEntry::default() }
+        };
         Bundle {
             meta: Some(tagged(code)),
             kind: kind.to_owned(),
-            entry: answers.into_iter().map(entry).collect(),
+            entry: (0..self.entries()).map(answer).collect(),
             ..Bundle::default()
         }
     }

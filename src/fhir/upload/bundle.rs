@@ -1,5 +1,7 @@
 //! Reads an upload Bundle into records, one for each NHS number (design 6).
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -87,18 +89,18 @@ impl UploadBundle {
     /// Puts deletes by id into the records of their children. `child_of` gives the number under which the authority sent
     /// the child of its own plan (deleted plans too); an id that it doesn't know is a record by itself, refused.
     pub fn place(&mut self, mut child_of: impl FnMut(Uuid) -> Option<NhsNumber>) {
+        let mut records = Records::of(std::mem::take(&mut self.records));
         for change in std::mem::take(&mut self.unplaced) {
-            let PlanKey::Id { id, .. } = change.key else { continue };
             let entry = change.entry;
-            match child_of(id) {
-                Some(number) => add(&mut self.records, Some(number), entry, Ok(Part::Plan(change))),
-                None => {
-                    let issue = unknown_plan().at(format!("Bundle.entry[{entry}].request.url"));
-                    add(&mut self.records, None, entry, Err(vec![issue]));
-                }
-            }
+            let number = match change.key {
+                PlanKey::Id { id, .. } => child_of(id),
+                PlanKey::Content(_) => None,
+            };
+            let unknown = || vec![unknown_plan().at(format!("Bundle.entry[{entry}].request.url"))];
+            let part = if number.is_some() { Ok(Part::Plan(change)) } else { Err(unknown()) };
+            records.add(number, entry, part);
         }
-        self.records.sort_by_key(|record| record.entries.first().copied());
+        self.records = records.into_list();
     }
 
     /// The issues found while reading, by entry; a transaction with any is refused whole.
@@ -124,19 +126,38 @@ enum Read {
     Organization(OrganizationChange),
 }
 
-/// Adds an entry to the record of its child, or as a record by itself.
-fn add(records: &mut Vec<UploadRecord>, number: Option<NhsNumber>, entry: usize, part: Result<Part, Vec<Issue>>) {
-    let known = number.and_then(|number| records.iter().position(|record| record.nhs_number == Some(number)));
-    let index = known.unwrap_or(records.len());
-    if known.is_none() {
-        let content = match number {
-            Some(nhs_number) => Ok(RecordChange { nhs_number, child: None, plans: Vec::new() }),
-            None => Err(Vec::new()),
-        };
-        records.push(UploadRecord { nhs_number: number, entries: Vec::new(), content });
+/// Records in the making.
+#[derive(Default)]
+struct Records {
+    list: Vec<UploadRecord>,
+    by_number: HashMap<NhsNumber, usize>,
+}
+
+impl Records {
+    fn of(list: Vec<UploadRecord>) -> Self {
+        let numbered = list.iter().enumerate().filter_map(|(index, record)| Some((record.nhs_number?, index)));
+        Self { by_number: numbered.collect(), list }
     }
-    if let Some(record) = records.get_mut(index) {
-        record.add(entry, part);
+
+    /// Adds an entry to the record of its child, or as a record by itself.
+    fn add(&mut self, number: Option<NhsNumber>, entry: usize, part: Result<Part, Vec<Issue>>) {
+        let next = self.list.len();
+        let index = number.map_or(next, |number| *self.by_number.entry(number).or_insert(next));
+        if index == next {
+            let content = match number {
+                Some(nhs_number) => Ok(RecordChange { nhs_number, child: None, plans: Vec::new() }),
+                None => Err(Vec::new()),
+            };
+            self.list.push(UploadRecord { nhs_number: number, entries: Vec::new(), content });
+        }
+        if let Some(record) = self.list.get_mut(index) {
+            record.add(entry, part);
+        }
+    }
+
+    fn into_list(mut self) -> Vec<UploadRecord> {
+        self.list.sort_by_key(|record| record.entries.first().copied());
+        self.list
     }
 }
 
@@ -168,27 +189,29 @@ fn of_entry(entry: usize, issues: Vec<Issue>) -> Vec<EntryIssue> {
 /// # Errors
 /// What is wrong with the envelope: nothing of the Bundle can be used (400 with CPF01, or 413 for an issue `too-long`).
 /// Faults inside entries are kept with their records.
-pub fn read_bundle(mut body: Value, reading: &Reading<'_>) -> Result<UploadBundle, Vec<Issue>> {
-    let resources = take_resources(&mut body, reading)?;
-    let envelope = &body;
+pub fn read_bundle(body: &Value, reading: &Reading<'_>) -> Result<UploadBundle, Vec<Issue>> {
+    let entries = entries(body, reading)?;
     let mut issues = Vec::new();
-    let mut entry_issues: Vec<Vec<Issue>> = vec![Vec::new(); resources.len()];
-    for issue in (reading.validate)(envelope) {
-        match issue.expression.first().and_then(|at| entry_of(at)).and_then(|entry| entry_issues.get_mut(entry)) {
-            Some(of_entry) => of_entry.push(issue),
+    let mut entry_faults: Vec<Vec<Issue>> = vec![Vec::new(); entries.len()];
+    for issue in reading.validators.validate_envelope(body) {
+        let entry = issue.expression.first().and_then(|at| entry_of(at));
+        // An entry without a request can't be answered: that is a fault of the envelope.
+        let entry = entry.filter(|entry| request_of(entries, *entry).is_some());
+        match entry.and_then(|entry| entry_faults.get_mut(entry)) {
+            Some(faults) => faults.push(issue),
             None => issues.push(issue),
         }
     }
-    let entries = envelope.get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let kind = kind(envelope).map_err(|issue| issues.push(issue)).ok();
-    let file_number = file_number(envelope).map_err(|issue| issues.push(issue)).ok();
-    for (entry, _) in
-        entries.iter().enumerate().filter(|(_, entry)| !entry.get("request").is_some_and(Value::is_object))
-    {
-        let at = format!("Bundle.entry[{entry}].request");
-        issues.push(not_r4(IssueCode::Required, SpineCode::MissingValue, &at, "Each entry needs its request."));
-    }
-    let (Some(kind), Some(file_number), true) = (kind, file_number, issues.is_empty()) else { return Err(issues) };
+    let mut tell = |issue: Issue| {
+        if !issues.iter().any(|told| told.expression == issue.expression) {
+            issues.push(issue);
+        }
+    };
+    let kind = kind(body).map_err(&mut tell).ok();
+    let file_number = file_number(body).map_err(&mut tell).ok();
+    let (Some(kind), Some(file_number), true) = (kind, file_number, issues.is_empty()) else {
+        return Err(issues);
+    };
 
     let full_urls = full_urls(entries);
     let mut bundle = UploadBundle {
@@ -199,14 +222,21 @@ pub fn read_bundle(mut body: Value, reading: &Reading<'_>) -> Result<UploadBundl
         unplaced: Vec::new(),
         shapes: Vec::new(),
     };
-    for (entry, ((envelope, resource), faults)) in entries.iter().zip(&resources).zip(entry_issues).enumerate() {
-        let request = envelope.get("request").unwrap_or(&Value::Null);
+    let mut records = Records::default();
+    for (entry, (content, faults)) in entries.iter().zip(entry_faults).enumerate() {
+        let request = content.get("request").unwrap_or(&Value::Null);
+        let resource = content.get("resource");
         let is_delete = request.get("method").and_then(Value::as_str) == Some("DELETE");
         bundle.shapes.push(EntryShape { has_resource: resource.is_some(), is_delete });
-        let read = read_entry(request, resource.as_ref(), entry, reading, &full_urls);
-        bundle.take(request, entry, with_faults(read, faults));
+        let read = read_entry(request, resource, entry, reading, &full_urls);
+        bundle.take(&mut records, request, entry, with_faults(read, faults));
     }
+    bundle.records = records.into_list();
     Ok(bundle)
+}
+
+fn request_of(entries: &[Value], entry: usize) -> Option<&Value> {
+    entries.get(entry)?.get("request").filter(|request| request.is_object())
 }
 
 /// Adds the faults of the entry's envelope to those of its content.
@@ -220,13 +250,13 @@ fn with_faults(read: Result<Read, Unusable>, faults: Vec<Issue>) -> Result<Read,
 }
 
 impl UploadBundle {
-    fn take(&mut self, request: &Value, entry: usize, read: Result<Read, Unusable>) {
+    fn take(&mut self, records: &mut Records, request: &Value, entry: usize, read: Result<Read, Unusable>) {
         let about_organization = request
             .get("url")
             .and_then(Value::as_str)
             .is_some_and(|url| url.trim_start_matches('/').starts_with("Organization"));
         match read {
-            Ok(Read::Part(number, part)) => add(&mut self.records, Some(number), entry, Ok(part)),
+            Ok(Read::Part(number, part)) => records.add(Some(number), entry, Ok(part)),
             Ok(Read::Unplaced(change)) => self.unplaced.push(change),
             Ok(Read::Organization(change)) if self.organization.is_none() => self.organization = Some(Ok(change)),
             Ok(Read::Organization(_)) => {
@@ -239,7 +269,7 @@ impl UploadBundle {
                 if about_organization {
                     self.refuse_organization(entry, issues);
                 } else {
-                    add(&mut self.records, number, entry, Err(issues));
+                    records.add(number, entry, Err(issues));
                 }
             }
         }
@@ -272,23 +302,23 @@ impl UploadBundle {
     }
 }
 
-/// Takes the resources out of the entries, so that what is left is the envelope.
-fn take_resources(body: &mut Value, reading: &Reading<'_>) -> Result<Vec<Option<Value>>, Vec<Issue>> {
+fn entries<'a>(body: &'a Value, reading: &Reading<'_>) -> Result<&'a [Value], Vec<Issue>> {
     if body.get("resourceType").and_then(Value::as_str) != Some("Bundle") {
-        let words = "An upload is a Bundle of type batch or transaction.";
-        return Err(vec![not_r4(IssueCode::Invalid, SpineCode::ValidationError, "Bundle", words)]);
+        return Err(vec![not_r4(IssueCode::Invalid, SpineCode::ValidationError, "Bundle", AN_UPLOAD_IS)]);
     }
-    let Some(entries) = body.get_mut("entry").and_then(Value::as_array_mut).filter(|entries| !entries.is_empty())
-    else {
+    let entries = body.get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if entries.is_empty() {
         let words = "The Bundle has no entries.";
         return Err(vec![not_r4(IssueCode::Required, SpineCode::MissingValue, "Bundle.entry", words)]);
-    };
+    }
     if entries.len() > reading.max_entries {
         let words = format!("The Bundle has more than {} entries. Send it in parts.", reading.max_entries);
         return Err(vec![not_r4(IssueCode::TooLong, SpineCode::InvalidValue, "Bundle.entry", &words)]);
     }
-    Ok(entries.iter_mut().map(|entry| entry.as_object_mut().and_then(|entry| entry.remove("resource"))).collect())
+    Ok(entries)
 }
+
+const AN_UPLOAD_IS: &str = "An upload is a Bundle of type batch or transaction.";
 
 /// The position in an expression such as `Bundle.entry[3].request.method`.
 fn entry_of(expression: &str) -> Option<usize> {
@@ -299,10 +329,7 @@ fn kind(envelope: &Value) -> Result<BundleKind, Issue> {
     match envelope.get("type").and_then(Value::as_str) {
         Some("batch") => Ok(BundleKind::Batch),
         Some("transaction") => Ok(BundleKind::Transaction),
-        _ => {
-            let words = "An upload is a Bundle of type batch or transaction.";
-            Err(not_r4(IssueCode::Value, SpineCode::InvalidValue, "Bundle.type", words))
-        }
+        _ => Err(not_r4(IssueCode::Value, SpineCode::InvalidValue, "Bundle.type", AN_UPLOAD_IS)),
     }
 }
 

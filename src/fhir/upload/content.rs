@@ -1,6 +1,6 @@
 //! Reads Flag, Patient and Organization as an authority sends them: first against R4, then against what CP-IS needs.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use chrono::NaiveDate;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -24,6 +24,7 @@ use crate::{
         outcome::{Issue, IssueCode, SpineCode},
         resource::{Flag, Organization, Patient},
         system,
+        validate::Profile,
     },
 };
 
@@ -83,7 +84,7 @@ fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) 
         let words = format!("The resource must be of the type that the URL says: {name}.");
         return Err(vec![not_r4(IssueCode::Invalid, SpineCode::InvalidValue, name, &words)]);
     }
-    let issues = (reading.validate)(value);
+    let issues = reading.validators.validate(value, Profile::Cpis);
     if !issues.is_empty() {
         return Err(issues);
     }
@@ -102,13 +103,11 @@ pub(super) fn flag_entry(
 ) -> Result<(NhsNumber, PlanChange), Unusable> {
     // Read from the bare JSON: even an invalid Flag belongs to its child's record.
     let subject = subject_number(value, full_urls);
-    let flag: Flag = match typed(value, "Flag", reading) {
+    let value = refer_to_number(value, full_urls);
+    let flag: Flag = match typed(&value, "Flag", reading) {
         Ok(flag) => flag,
-        Err(mut issues) => {
-            let told = value.get("subject").is_some();
-            let number = subject.map_err(|issue| issues.extend(told.then_some(issue))).ok();
-            return Err((number, issues));
-        }
+        // What is wrong with the subject is among them.
+        Err(issues) => return Err((subject.ok(), issues)),
     };
     let mut issues = Vec::new();
     let number = subject.map_err(|issue| issues.push(issue)).ok();
@@ -143,11 +142,12 @@ struct FlagParts {
 /// The elements of a Flag that count: identifier, status (entered-in-error only), code, period, author.
 fn parts(flag: &Flag, request: &FlagRequest, reading: &Reading<'_>, issues: &mut Vec<Issue>) -> Option<FlagParts> {
     if let FlagRequest::Update { id, .. } = request {
-        issues.extend(same_id(flag.id.as_deref(), &id.to_string(), "Flag"));
+        let same = flag.id.as_deref().and_then(|text| Uuid::parse_str(text).ok()) == Some(*id);
+        issues.extend(same_id(same, "Flag"));
     }
     let mut keep = |issue: Issue| issues.push(issue);
     let plan_type = plan_type(&flag.code).map_err(&mut keep).ok();
-    let local_id = local_id(&flag.identifier, "Flag").map_err(&mut keep).ok();
+    let local_id = plan_id(&flag.identifier).map_err(&mut keep).ok();
     let deleted = flag.status == "entered-in-error";
     let period = flag.period.clone().unwrap_or_default();
     let mut day = |sent: &Option<DateTime>, element| day(sent.as_ref(), element, reading).map_err(&mut keep).ok();
@@ -174,6 +174,18 @@ fn parts(flag: &Flag, request: &FlagRequest, reading: &Reading<'_>, issues: &mut
         (false, start) => PlanAction::Put { start: start?, end: end? },
     };
     Some(FlagParts { plan_type, local_id: local_id.or(criteria_id), action })
+}
+
+/// A Flag whose subject is the `fullUrl` of the child's entry refers to `Patient/{nhs}` once that is known.
+fn refer_to_number<'a>(flag: &'a Value, full_urls: &FullUrls) -> Cow<'a, Value> {
+    let referred = flag.pointer("/subject/reference").and_then(Value::as_str);
+    let mut flag = Cow::Borrowed(flag);
+    if let Some(number) = referred.and_then(|url| full_urls.get(url))
+        && let Some(reference) = flag.to_mut().pointer_mut("/subject/reference")
+    {
+        *reference = Value::String(format!("Patient/{}", number.as_str()));
+    }
+    flag
 }
 
 /// The child of a Flag: `subject.reference` (`Patient/{nhs}`, or the `fullUrl` of the child's entry), `subject.identifier`
@@ -204,38 +216,28 @@ pub(super) fn nhs_number(text: &str, expression: &str) -> Result<NhsNumber, Issu
 }
 
 fn plan_type(code: &CodeableConcept) -> Result<PlanType, Issue> {
-    let codes = |wanted: &'static str| {
-        let of_system = code.coding.iter().filter(move |coding| coding.system.as_deref() == Some(wanted));
-        of_system.filter_map(|coding| coding.code.as_deref())
-    };
-    if codes(system::FLAG_CATEGORY_PATIENT).any(|code| code != system::CPIS_FLAG) {
-        let words = "Only flags of the kind child-protection-information-system-flag are taken here.";
-        return Err(rule("Flag.code", words));
-    }
-    let mut types = codes(system::SNOMED_CT).map(PlanType::from_snomed);
-    match (types.next(), types.next()) {
-        (Some(Some(plan_type)), None) => Ok(plan_type),
-        _ => Err(rule(
-            "Flag.code",
-            "Give the type of the plan by one SNOMED CT code: 342191000000101 (subject to child protection plan), \
-             764841000000100 (looked after child) or 818901000000100 (unborn child subject to child protection plan).",
-        )),
+    let words = "Give the type of the plan by one SNOMED CT code.";
+    code.code_of(system::SNOMED_CT).and_then(PlanType::from_snomed).ok_or_else(|| rule("Flag.code", words))
+}
+
+/// A plan's one identifier is the authority's own id of it, whatever its system.
+fn plan_id(identifiers: &[Identifier]) -> Result<Option<LocalPlanId>, Issue> {
+    identifiers.first().map(|identifier| local_id(identifier, "Flag")).transpose()
+}
+
+/// Of a child's identifiers only one of the system for local ids is the authority's own.
+fn child_id(identifiers: &[Identifier]) -> Result<Option<LocalPlanId>, Issue> {
+    let mut local = identifiers.iter().filter(|identifier| identifier.system.as_deref() == Some(system::LOCAL_ID));
+    match (local.next(), local.next()) {
+        (Some(_), Some(_)) => Err(rule("Patient.identifier", "Give only one local id.")),
+        (identifier, _) => identifier.map(|identifier| local_id(identifier, "Patient")).transpose(),
     }
 }
 
-/// The authority's own id among the identifiers: the one of the system for local ids.
-fn local_id(identifiers: &[Identifier], root: &str) -> Result<Option<LocalPlanId>, Issue> {
-    let expression = format!("{root}.identifier");
-    let mut local = identifiers.iter().filter(|identifier| identifier.system.as_deref() == Some(system::LOCAL_ID));
-    match (local.next(), local.next()) {
-        (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(rule(&expression, "Give only one local id.")),
-        (Some(identifier), None) => {
-            let read = identifier.value.as_deref().and_then(LocalPlanId::parse);
-            let words = "A local id has 1 to 64 characters, without space before or after it.";
-            read.map(Some).ok_or_else(|| rule(&expression, words))
-        }
-    }
+fn local_id(identifier: &Identifier, root: &str) -> Result<LocalPlanId, Issue> {
+    let words = "A local id has 1 to 64 printable characters, without a space at either end.";
+    let read = identifier.value.as_deref().and_then(LocalPlanId::parse);
+    read.ok_or_else(|| rule(&format!("{root}.identifier"), words))
 }
 
 fn day(sent: Option<&DateTime>, expression: &str, reading: &Reading<'_>) -> Result<Option<NaiveDate>, Issue> {
@@ -273,14 +275,15 @@ pub(super) fn patient_entry(
     reading: &Reading<'_>,
 ) -> Result<ChildChange, Vec<Issue>> {
     let patient: Patient = typed(value, "Patient", reading)?;
-    let mut issues: Vec<Issue> = same_id(patient.id.as_deref(), number.as_str(), "Patient").into_iter().collect();
+    let mut issues: Vec<Issue> =
+        same_id(patient.id.as_deref() == Some(number.as_str()), "Patient").into_iter().collect();
     let mut numbers = patient.identifier.iter().filter_map(|identifier| identifier.value_of(system::NHS_NUMBER));
     if numbers.any(|value| value != number.as_str()) {
         let words = "The identifier names another NHS number than the URL. Make the two agree.";
         issues.push(rule("Patient.identifier", words));
     }
-    let local_id = local_id(&patient.identifier, "Patient").map_err(|issue| issues.push(issue)).ok();
-    let name = registered_name(&patient.name).map_err(|more| issues.extend(more)).ok();
+    let local_id = child_id(&patient.identifier).map_err(|issue| issues.push(issue)).ok();
+    let name = registered_name(&patient.name).map_err(|issue| issues.push(issue)).ok();
     let birth_date = patient.birth_date.as_ref().and_then(|date| date.day());
     if birth_date.is_none() {
         issues.push(rule("Patient.birthDate", "Give the whole birth date: year, month and day."));
@@ -296,25 +299,19 @@ pub(super) fn patient_entry(
     }
 }
 
-/// Family and given names of the registered name: the usual one, else the official, else one without a use.
-fn registered_name(names: &[HumanName]) -> Result<(String, Vec<String>), Vec<Issue>> {
-    let of_use = |usage: Option<&str>| names.iter().position(|name| name.r#use.as_deref() == usage);
-    let found = of_use(Some("usual")).or_else(|| of_use(Some("official"))).or_else(|| of_use(None));
-    let Some((index, name)) = found.and_then(|index| names.get(index).map(|name| (index, name))) else {
-        let words = "Give the child's registered name: family and given names, with the use usual.";
-        return Err(vec![rule("Patient.name", words)]);
-    };
-    let family = name.family.as_deref().map(str::trim).unwrap_or_default().to_owned();
-    let given: Vec<String> =
-        name.given.iter().map(|given| given.trim().to_owned()).filter(|given| !given.is_empty()).collect();
-    let mut issues = Vec::new();
+/// Family and given names of the registered name: the usual one, else the official, else one without a use. Given names
+/// may be missing: there are people who have one name.
+fn registered_name(names: &[HumanName]) -> Result<(String, Vec<String>), Issue> {
+    let of_use = |usage: Option<&str>| names.iter().find(|name| name.r#use.as_deref() == usage);
+    let name = of_use(Some("usual")).or_else(|| of_use(Some("official"))).or_else(|| of_use(None));
+    let family = name.and_then(|name| name.family.as_deref()).map(str::trim).unwrap_or_default();
     if family.is_empty() {
-        issues.push(rule(&format!("Patient.name[{index}].family"), "Give the family name."));
+        let words = "Give the child's registered name, with the family name, as the name of use usual.";
+        return Err(rule("Patient.name", words));
     }
-    if given.is_empty() {
-        issues.push(rule(&format!("Patient.name[{index}].given"), "Give at least one given name."));
-    }
-    if issues.is_empty() { Ok((family, given)) } else { Err(issues) }
+    let given = name.map(|name| name.given.as_slice()).unwrap_or_default().iter();
+    let given = given.map(|given| given.trim().to_owned()).filter(|given| !given.is_empty()).collect();
+    Ok((family.to_owned(), given))
 }
 
 /// Reads the Organization of `PUT Organization/{ods}` (entry 0).
@@ -338,7 +335,7 @@ pub(super) fn organization_entry(
     reading: &Reading<'_>,
 ) -> Result<OrganizationChange, Vec<Issue>> {
     let organization: Organization = typed(value, "Organization", reading)?;
-    let mut issues: Vec<Issue> = same_id(organization.id.as_deref(), id, "Organization").into_iter().collect();
+    let mut issues: Vec<Issue> = same_id(organization.id.as_deref() == Some(id), "Organization").into_iter().collect();
     let mut codes = organization.identifier.iter().filter_map(|identifier| identifier.value_of(system::ODS_CODE));
     if id != reading.sender.as_str() || codes.any(|code| code != reading.sender.as_str()) {
         issues.push(rule("Organization", "You may send only your own authority's details."));

@@ -9,9 +9,11 @@ mod request;
 mod tests;
 
 use chrono_tz::Tz;
-use serde_json::Value;
 
-use super::outcome::{Issue, IssueCode, SpineCode};
+use super::{
+    outcome::{Issue, IssueCode, SpineCode},
+    validate::Validators,
+};
 use crate::cpis::types::{OdsCode, upload::RecordCode};
 
 pub use answer::{
@@ -23,14 +25,13 @@ pub use content::{FlagRequest, read_flag, read_organization, read_patient};
 pub use request::{Criteria, delete_by_criteria, delete_by_id, if_match};
 
 /// What reading needs to know.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
     /// The authenticated authority: a resource may name no other as its author.
     pub sender: &'a OdsCode,
     /// The zone of civil dates: a period sent with a time counts by its day there.
     pub zone: Tz,
-    /// Judges a resource against R4 by its `resourceType`; expressions begin with that type.
-    pub validate: &'a dyn Fn(&Value) -> Vec<Issue>,
+    pub validators: &'a Validators,
     /// Most entries that a Bundle may have.
     pub max_entries: usize,
 }

@@ -69,13 +69,10 @@ impl Criteria {
                 Ok(Parameter::Patient)
             }
             "identifier" => {
-                let text = token(value, system::LOCAL_ID);
-                self.local_id = Some(text.and_then(LocalPlanId::parse).ok_or_else(|| {
-                    invalid(
-                        "Name the plan by the system urn:oid:2.16.840.1.113883.2.1.3.2.4.18.24 and its local id of 1 to \
-                         64 characters.",
-                    )
-                })?);
+                // As with the Flag itself, the plan's one identifier is the authority's own whatever its system.
+                let text = value.split_once('|').map_or(value, |(_, value)| value);
+                let words = "Name the plan by its local id of 1 to 64 characters.";
+                self.local_id = Some(LocalPlanId::parse(text).ok_or_else(|| invalid(words))?);
                 Ok(Parameter::Identifier)
             }
             "code" if token(value, system::FLAG_CATEGORY_PATIENT) == Some(system::CPIS_FLAG) => Ok(Parameter::FlagKind),
@@ -181,8 +178,7 @@ pub fn delete_by_criteria(
     Ok((number, change))
 }
 
-/// What a Bundle entry asks for.
-#[derive(Debug)]
+/// What a Bundle entry asks for. No `Debug`: the id of a Patient is its NHS number.
 pub(super) enum EntryRequest {
     /// `PUT Patient/{nhs}`; the number is not judged yet.
     PutPatient {
@@ -270,8 +266,8 @@ pub(super) fn unknown_plan() -> Issue {
 }
 
 /// The id in the body must be there and be that of the URL (R4, update).
-pub(super) fn same_id(body: Option<&str>, url: &str, root: &str) -> Option<Issue> {
-    (body != Some(url)).then(|| {
+pub(super) fn same_id(same: bool, root: &str) -> Option<Issue> {
+    (!same).then(|| {
         let words = "An update needs the id in the body too, the same as in the URL.";
         not_r4(IssueCode::Invalid, SpineCode::InvalidResourceId, &format!("{root}.id"), words)
     })

@@ -1,15 +1,15 @@
-//! From a JSON pointer to the FHIRPath of the same element.
+//! From a JSON pointer to the `FHIRPath` of the same element.
 
 use serde_json::Value;
 
 use crate::fhir::json::is_element_name;
 
-/// Elements with a choice of types in the resources that have a schema here: in FHIRPath `valueString` is `value`.
+/// Elements with a choice of types in the resources that have a schema here: in `FHIRPath` `valueString` is `value`.
 const CHOICES: [&str; 6] = ["value", "deceased", "multipleBirth", "occurred", "scheduled", "product"];
 
 /// An element of a resource.
 pub(super) struct Place<'a> {
-    /// FHIRPath from the root's name on.
+    /// `FHIRPath` from the root's name on.
     pub expression: String,
     pub value: Option<&'a Value>,
     parent: Option<&'a Value>,
@@ -20,7 +20,7 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// The element at `pointer` in `resource`, whose own FHIRPath is `root`.
+    /// The element at `pointer` in `resource`, whose own `FHIRPath` is `root`.
     pub fn of(pointer: &str, resource: &'a Value, root: &str) -> Self {
         let mut place = Self {
             expression: root.to_owned(),
@@ -56,7 +56,7 @@ impl<'a> Place<'a> {
         place
     }
 
-    /// FHIRPath of a child. The extensions of a primitive (`_name`) are children of the primitive itself.
+    /// `FHIRPath` of a child. The extensions of a primitive (`_name`) are children of the primitive itself.
     pub fn child(&self, name: &str) -> String {
         let name = name.strip_prefix('_').unwrap_or(name);
         let is_choice = |choice: &&&str| {
@@ -65,7 +65,7 @@ impl<'a> Place<'a> {
         format!("{}.{}", self.expression, CHOICES.iter().find(is_choice).copied().unwrap_or(name))
     }
 
-    /// FHIRPath of an element that R4 does not know, as it was sent; of the parent, when the name could be anything.
+    /// `FHIRPath` of an element that R4 does not know, as it was sent; of the parent, when the name could be anything.
     pub fn unknown_child(&self, name: &str) -> String {
         if is_element_name(name) { format!("{}.{name}", self.expression) } else { self.expression.clone() }
     }

@@ -7,7 +7,7 @@ mod location;
 mod rule;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
@@ -18,6 +18,9 @@ use super::{
     outcome::{Issue, IssueCode, SpineCode},
 };
 use crate::cpis::types::upload::RecordCode;
+
+/// Most issues that one answer lists: nobody reads more, and a hostile body must not make a huge answer.
+pub const MOST_ISSUES: usize = 1_000;
 
 /// How far a resource is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ impl Validators {
         schema::compile()
     }
 
-    /// Every problem of the resource and of the resources inside it, each with its FHIRPath.
+    /// Every problem of the resource and of the resources inside it, each with its `FHIRPath`.
     /// A type that CP-IS has no schema for is refused at the top and passed over inside.
     pub fn validate(&self, resource: &Value, profile: Profile) -> Vec<Issue> {
         self.judge(resource, profile, true)
@@ -92,6 +95,14 @@ impl Validators {
         }
         let at = At { root: type_name, contained: false };
         self.collect(resource, profile, nested, &at, &mut issues);
+        if !nested {
+            issues.retain(|issue| !issue.expression.iter().any(|e| is_inside_entry(e)));
+        }
+        if issues.len() > MOST_ISSUES {
+            issues.truncate(MOST_ISSUES);
+            let text = "There are more problems than are listed here: correct these first.";
+            issues.push(Issue::error(IssueCode::Structure, SpineCode::ValidationError, text).at(type_name));
+        }
         issues
     }
 
@@ -107,6 +118,9 @@ impl Validators {
         }
         drop_echoes(first, issues);
         for (place, inner, contained) in inner_resources(type_name, resource) {
+            if issues.len() > MOST_ISSUES {
+                return;
+            }
             if contained || nested {
                 let root = format!("{}{place}", at.root);
                 let profile = if contained { Profile::Base } else { profile };
@@ -123,11 +137,18 @@ impl Validators {
             .filter_map(|error| profile.issue(&error, resource, root))
             .chain(rule::of_profile(resource, root))
             .collect();
-        let base = issues.get(first..).unwrap_or_default();
-        let news: Vec<Issue> =
-            found.into_iter().filter(|issue| !base.iter().any(|b| b.expression == issue.expression)).collect();
-        issues.extend(news);
+        let wrong_already: HashSet<Vec<String>> =
+            issues.get(first..).unwrap_or_default().iter().map(|issue| issue.expression.clone()).collect();
+        issues.extend(found.into_iter().filter(|issue| !wrong_already.contains(&issue.expression)));
     }
+}
+
+/// True for a place at or below the resource of a Bundle's entry.
+fn is_inside_entry(expression: &str) -> bool {
+    let rest = expression.strip_prefix("Bundle.entry[").and_then(|rest| rest.split_once("].resource"));
+    rest.is_some_and(|(index, after)| {
+        index.bytes().all(|b| b.is_ascii_digit()) && !after.starts_with(char::is_alphanumeric)
+    })
 }
 
 /// `resourceType`, if it is one that could stand in a message.
@@ -147,12 +168,12 @@ fn no_type(resource: &Value) -> Issue {
         }
         Some(_) => unknown_type(),
     }
-    .at("resourceType")
+    .at("Resource.resourceType")
 }
 
 fn unknown_type() -> Issue {
     let text = "This type of resource is not taken here; the CapabilityStatement lists those that are.";
-    Issue::error(IssueCode::Structure, SpineCode::ValidationError, text).at("resourceType")
+    Issue::error(IssueCode::Structure, SpineCode::ValidationError, text).at("Resource.resourceType")
 }
 
 /// Resources inside a resource: where, which, and whether contained.
@@ -190,12 +211,14 @@ fn parameters<'a>(place: String, list: &'a [Value], name: &str, found: &mut Vec<
 /// type, not a wrong code too; and the same words twice.
 fn drop_echoes(first: usize, issues: &mut Vec<Issue>) {
     let judged = issues.split_off(first);
-    for issue in &judged {
-        let shadowed = matches!(issue.code, IssueCode::CodeInvalid | IssueCode::Value)
-            && judged.iter().any(|other| other.code == IssueCode::Structure && other.expression == issue.expression);
-        let repeated = issues.get(first..).unwrap_or_default().contains(issue);
-        if !shadowed && !repeated {
-            issues.push(issue.clone());
+    let of_structure: HashSet<Vec<String>> =
+        judged.iter().filter(|i| i.code == IssueCode::Structure).map(|i| i.expression.clone()).collect();
+    let mut said = HashSet::new();
+    for issue in judged {
+        let echo = matches!(issue.code, IssueCode::CodeInvalid | IssueCode::Value);
+        let shadowed = echo && of_structure.contains(&issue.expression);
+        if !shadowed && said.insert((issue.expression.clone(), issue.diagnostics.clone())) {
+            issues.push(issue);
         }
     }
 }

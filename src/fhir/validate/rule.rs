@@ -226,7 +226,7 @@ fn invariant(words: &str) -> Issue {
     Issue::error(IssueCode::Invariant, SpineCode::ValidationError, words)
 }
 
-/// R4's rules that look across a resource; `root` is its FHIRPath.
+/// R4's rules that look across a resource; `root` is its `FHIRPath`.
 pub(super) fn of_resource(resource: &Value, root: &str, contained: bool) -> Vec<Issue> {
     let mut issues = Vec::new();
     if text(resource, "resourceType") == Some("Bundle") {
@@ -310,18 +310,24 @@ fn contained_resource(resource: &Value, root: &str, issues: &mut Vec<Issue>) {
 /// Every `#id` leads to a contained resource (ref-1), and every contained resource is referred to (dom-3).
 fn fragments(resource: &Value, root: &str, issues: &mut Vec<Issue>) {
     let contained: Vec<&str> = list(resource, "contained").iter().map(|c| text(c, "id").unwrap_or_default()).collect();
+    let ids: HashSet<&str> = contained.iter().copied().filter(|id| !id.is_empty()).collect();
     let mut used = Vec::new();
     collect_fragments(resource, &mut String::new(), &mut used);
+    let mut referred_to = HashSet::new();
+    let mut referring_back = HashSet::new();
     for (pointer, id) in &used {
-        if !id.is_empty() && !contained.contains(id) {
+        if id.is_empty() {
+            let index = pointer.strip_prefix("/contained/").and_then(|rest| rest.split('/').next());
+            referring_back.extend(index.and_then(|index| index.parse::<usize>().ok()));
+        } else if ids.contains(id) {
+            referred_to.insert(*id);
+        } else {
             let words = "A reference that starts with # names a resource that is contained here (ref-1).";
             issues.push(invariant(words).at(Place::of(pointer, resource, root).expression));
         }
     }
     for (index, id) in contained.iter().enumerate() {
-        let inside = format!("/contained/{index}/");
-        let refers_back = used.iter().any(|(pointer, id)| id.is_empty() && pointer.starts_with(&inside));
-        if !refers_back && !used.iter().any(|(_, used)| used == id && !id.is_empty()) {
+        if !referring_back.contains(&index) && !referred_to.contains(id) {
             let words = "Refer to the contained resource from the resource that contains it, or leave it out (dom-3).";
             issues.push(invariant(words).at(format!("{root}.contained[{index}]")));
         }

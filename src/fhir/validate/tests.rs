@@ -114,7 +114,7 @@ fn rich_patient() -> Value {
     })
 }
 
-/// The object with the element at the pointer set; `Value::Null` as `None` removes it.
+/// The resource with the element at the pointer set, or removed by `None`; `-` appends to a list.
 fn with(mut resource: Value, pointer: &str, value: Option<Value>) -> Value {
     let (parent, last) = pointer.rsplit_once('/').unwrap();
     match resource.pointer_mut(parent).unwrap() {
@@ -354,8 +354,8 @@ fn defects_of_r4() -> Vec<Defect> {
             with(with(audit_event(), "/entity/0/name", odd()), "/entity/0/query", Some(json!("R0VU"))),
             &[("AuditEvent.entity[0]", C::Invariant)],
         ),
-        (Base, json!({"resourceType": "SECRET"}), &[("resourceType", C::Structure)]),
-        (Base, json!({"status": "SECRET"}), &[("resourceType", C::Required)]),
+        (Base, json!({"resourceType": "SECRET"}), &[("Resource.resourceType", C::Structure)]),
+        (Base, json!({"status": "SECRET"}), &[("Resource.resourceType", C::Required)]),
         (Base, json!(["SECRET"]), &[("", C::Structure)]),
     ]
 }
@@ -581,6 +581,11 @@ fn all_problems_are_reported_at_once() {
 fn an_envelope_is_judged_without_its_resources() {
     let broken = with(bundle(), "/entry/1/resource/status", None);
     assert_eq!(VALIDATORS.validate_envelope(&broken), []);
+    for resource in [json!({"no": "type"}), json!(null), json!("text"), json!({"resourceType": "SECRET"})] {
+        let broken = with(bundle(), "/entry/1/resource", Some(resource));
+        assert_eq!(VALIDATORS.validate_envelope(&broken), []);
+        assert!(!VALIDATORS.validate(&broken, Base).is_empty());
+    }
     let broken = with(broken, "/entry/1/request", None);
     let issues = VALIDATORS.validate_envelope(&broken);
     assert_eq!(issues.iter().map(|i| i.expression.join("")).collect::<Vec<_>>(), ["Bundle.entry[1].request"]);
@@ -603,4 +608,27 @@ fn the_rules_of_the_schemas_are_all_used() {
     for rule in rule::INVARIANTS {
         assert!(schemas.contains(&format!("\"{}\"", rule.key)), "{}", rule.key);
     }
+}
+
+#[test]
+fn a_hostile_body_gives_no_endless_answer() {
+    let many: serde_json::Map<String, Value> = (0..20_000_u32)
+        .map(|n| {
+            (
+                n.to_be_bytes().map(|b| char::from(b'a' + b % 16)).iter().collect::<String>()
+                    + &"x".repeat(n as usize % 7),
+                json!(n),
+            )
+        })
+        .collect();
+    let mut resource = flag();
+    resource.as_object_mut().unwrap().extend(many);
+    assert_eq!(VALIDATORS.validate(&resource, Cpis).len(), MOST_ISSUES + 1);
+    let entries: Vec<Value> = (0..20_000).map(|_| json!({"resource": {"resourceType": "Flag"}})).collect();
+    let bundle = json!({"resourceType": "Bundle", "type": "batch", "entry": entries});
+    assert_eq!(VALIDATORS.validate(&bundle, Cpis).len(), MOST_ISSUES + 1);
+    let contained: Vec<Value> =
+        (0..20_000).map(|n| json!({"resourceType": "Patient", "id": format!("c{n}")})).collect();
+    let resource = with(flag(), "/contained", Some(json!(contained)));
+    assert_eq!(VALIDATORS.validate(&resource, Base).len(), MOST_ISSUES + 1);
 }

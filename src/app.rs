@@ -1,0 +1,321 @@
+//! The program put together: store, keys, rules, HTTP, notifier, checkpoints. Imported by `cli` and the tests only.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{App as Web, HttpServer, dev::Server, web::Data};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    auth::{
+        Issuer, KeyFault, Tokens, VerifyingKey,
+        checkpoint_key::{self, CheckpointKey, CheckpointKeyFault, PublicKey},
+        sandbox::SandboxFault,
+    },
+    clock::Clock,
+    config::{IssuerSettings, PdsMode, Settings},
+    cpis::{Gateway, calendar::Calendar, limits::Limits},
+    demographics::{Demographics, Off, Register},
+    fhir::validate::{SchemaFault, Validators},
+    http::{
+        self,
+        sandbox::Sandbox,
+        service::{HttpSettings, Service},
+    },
+    notify::{Notifier, NotifierSettings},
+    outside::hook::{HookClient, HookFault, HookTimeouts},
+    store::{
+        Location, Options, Store, StoreError,
+        audit::month_of,
+        checkpoint::{self, Signer},
+    },
+};
+
+/// Why the program can't start. The texts are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    #[error("the address {0} can't be listened on: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    #[error("the data directory {} can't be made: {source}", path.display())]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the database is not migrated: run `cpis-gateway migrate` with database.owner_url first")]
+    NotMigrated,
+    #[error("audit.signing_key is not set: outside the sandbox the audit's checkpoints need a signing key")]
+    NoSigningKey,
+    #[error("the audit's signing key: {0}")]
+    SigningKey(#[from] CheckpointKeyFault),
+    #[error("the key file {} can't be read: {source}", path.display())]
+    KeyFile { path: PathBuf, source: std::io::Error },
+    #[error("auth.issuers: {0}")]
+    Keys(#[from] KeyFault),
+    #[error("auth.issuers: the sandbox's issuer and keys are refused outside the sandbox")]
+    SandboxIssuer,
+    #[error("the sandbox's keys: {0}")]
+    Sandbox(#[from] SandboxFault),
+    #[error(transparent)]
+    Schema(#[from] SchemaFault),
+    #[error("the client of hooks: {0}")]
+    Hooks(#[from] HookFault),
+    #[error("the server stopped: {0}")]
+    Server(#[from] std::io::Error),
+}
+
+/// Signs checkpoints with the key outside the database.
+struct CheckpointSigner(CheckpointKey);
+
+impl Signer for CheckpointSigner {
+    fn sign(&self, content: &[u8]) -> Result<Vec<u8>, String> {
+        self.0.sign(content).map_err(|fault| fault.to_string())
+    }
+
+    fn key_id(&self) -> String {
+        self.0.key_id().to_owned()
+    }
+}
+
+/// A gateway that is open: its database migrated, its address bound, nothing served yet.
+pub struct App {
+    pub gateway: Gateway,
+    pub notifier: Arc<Notifier>,
+    service: Data<Service>,
+    signer: Arc<dyn Signer>,
+    process: String,
+    settings: Settings,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// The rules over a store, without HTTP: for commands.
+///
+/// # Errors
+/// [`StartFault::Store`] when the database can't be opened or migrated.
+pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result<Gateway, StartFault> {
+    std::fs::create_dir_all(&settings.data_dir)
+        .map_err(|source| StartFault::DataDir { path: settings.data_dir.clone(), source })?;
+    let url = settings.database_url();
+    let location = Location::parse(url.expose())?;
+    // A service on PostgreSQL never migrates itself: its account may not (design 11).
+    if settings.sandbox || matches!(location, Location::Sqlite(_)) {
+        location.migrate(month_of(clock.now()))?;
+    } else if !location.is_migrated()? {
+        return Err(StartFault::NotMigrated);
+    }
+    let options =
+        Options { location, readers: settings.database.readers, process: process.to_owned(), clock: clock.clone() };
+    let store = Store::open(options)?;
+    let demographics: Arc<dyn Demographics> = match settings.pds.mode {
+        PdsMode::Register => Arc::new(Register(store.clone())),
+        PdsMode::Off => Arc::new(Off),
+    };
+    Ok(Gateway {
+        store,
+        clock: clock.clone(),
+        calendar: Calendar::new(settings.zone),
+        limits: Limits {
+            visible_days: u32::from(settings.plans.visible_days),
+            unborn_visible_days: u32::from(settings.plans.unborn_visible_days),
+            unborn_longest_days: u32::from(settings.plans.unborn_longest_days),
+            adult_age: u32::from(settings.plans.adult_age),
+            history_rows: usize::from(settings.access.history_rows),
+            relist_hours: u32::from(settings.access.relist_hours),
+        },
+        demographics,
+        disclose_demographics: settings.access.disclose_demographics,
+    })
+}
+
+/// Names a process in the audit's chains and in leases.
+pub fn process_name() -> String {
+    format!("cpis-gateway-{}-{}", std::process::id(), Uuid::new_v4().simple())
+}
+
+/// The public side of the key that signs this installation's checkpoints.
+///
+/// # Errors
+/// [`StartFault`] when there is no such key.
+pub fn checkpoint_public_key(settings: &Settings) -> Result<PublicKey, StartFault> {
+    Ok(checkpoint_key(settings)?.public().clone())
+}
+
+fn checkpoint_key(settings: &Settings) -> Result<CheckpointKey, StartFault> {
+    if let Some(path) = &settings.audit.signing_key {
+        return Ok(CheckpointKey::load(path)?);
+    }
+    if !settings.sandbox {
+        return Err(StartFault::NoSigningKey);
+    }
+    let path = settings.data_dir.join(checkpoint_key::PRIVATE_FILE);
+    Ok(if path.exists() { CheckpointKey::load(&path)? } else { CheckpointKey::generate_into(&settings.data_dir)? })
+}
+
+fn issuer(settings: &IssuerSettings) -> Result<Issuer, StartFault> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|source| StartFault::KeyFile { path: path.to_owned(), source })
+    };
+    let keys = match (&settings.jwks_file, &settings.pem_file) {
+        (Some(path), _) => VerifyingKey::from_jwks(&read(path)?)?,
+        (None, Some(path)) => vec![VerifyingKey::from_pem(settings.kid.as_deref().unwrap_or_default(), &read(path)?)?],
+        (None, None) => Vec::new(),
+    };
+    Ok(Issuer::new(&settings.issuer, &settings.audience, keys)?)
+}
+
+impl App {
+    /// Opens everything and binds the address; serves nothing yet.
+    ///
+    /// # Errors
+    /// [`StartFault`].
+    pub fn open(settings: Settings, clock: Clock) -> Result<Self, StartFault> {
+        let process = process_name();
+        let gateway = open_gateway(&settings, &clock, &process)?;
+        let signer = Arc::new(CheckpointSigner(checkpoint_key(&settings)?));
+        let mut issuers = settings.auth.issuers.iter().map(issuer).collect::<Result<Vec<_>, _>>()?;
+        if issuers.iter().any(Issuer::is_sandbox) {
+            return Err(StartFault::SandboxIssuer);
+        }
+        let sandbox = if settings.sandbox { Some(Sandbox::open(&settings.data_dir)?) } else { None };
+        if let Some(sandbox) = &sandbox {
+            issuers.push(sandbox.issuer().issuer()?);
+        }
+        let listener = TcpListener::bind(settings.listen).map_err(|e| StartFault::Listen(settings.listen, e))?;
+        let address = listener.local_addr().map_err(|e| StartFault::Listen(settings.listen, e))?;
+        let base_url = settings.fhir_base(address);
+        let notify = &settings.notify;
+        let hook_timeout = Duration::from_secs(u64::from(notify.hook_timeout_seconds));
+        let timeouts = HookTimeouts { connect: hook_timeout.min(Duration::from_secs(5)), total: hook_timeout };
+        let hooks = HookClient::new(timeouts, settings.sandbox)?;
+        let notifier = Arc::new(Notifier::new(
+            gateway.clone(),
+            hooks,
+            NotifierSettings::from(notify),
+            base_url.clone(),
+            process.clone(),
+        ));
+        let service = Data::new(Service {
+            gateway: gateway.clone(),
+            tokens: Tokens::new(issuers)?,
+            validators: Validators::new()?,
+            settings: HttpSettings {
+                base_url,
+                base_path: settings.base_path.clone(),
+                scheduled_care: settings.access.scheduled_care,
+                pds_mode: settings.pds.mode,
+                body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
+                max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
+                allow_plain_hooks: settings.sandbox,
+            },
+            sandbox,
+        });
+        Ok(Self { gateway, notifier, service, signer, process, settings, listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Absolute FHIR base as clients see it.
+    pub fn base_url(&self) -> &str {
+        &self.service.settings.base_url
+    }
+
+    /// Writes a checkpoint if anything was audited since the last one.
+    ///
+    /// # Errors
+    /// [`StoreError`]: an alert, no reason to stop answering.
+    pub async fn checkpoint(&self) -> Result<Option<i64>, StoreError> {
+        let now = self.gateway.clock.now();
+        checkpoint::write(&self.gateway.store, self.signer.clone(), self.process.clone(), now).await
+    }
+
+    /// The HTTP server, started; it ends when its handle is told to. Background work is not started: see [`App::run`].
+    ///
+    /// # Errors
+    /// [`StartFault::Server`].
+    pub fn server(&self) -> Result<Server, StartFault> {
+        let service = self.service.clone();
+        let listener = self.listener.try_clone()?;
+        let server = HttpServer::new(move || Web::new().configure(|config| http::configure(config, service.clone())))
+            .listen(listener)?
+            .disable_signals()
+            .shutdown_timeout(30)
+            .run();
+        Ok(server)
+    }
+
+    /// Serves until `stop` says so: then what was received is answered, background work ends, and the audit's chain is
+    /// closed under a last checkpoint.
+    ///
+    /// # Errors
+    /// [`StartFault::Server`] when the server fails.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartFault> {
+        let server = self.server()?;
+        let handle = server.handle();
+        let (stopping, stopped) = watch::channel(false);
+        let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
+        let app = Arc::new(self);
+        let checkpoints = actix_web::rt::spawn(app.clone().background(stopped));
+        let serving = actix_web::rt::spawn(server);
+        tokio::pin!(serving);
+        let ended = tokio::select! {
+            ended = &mut serving => ended,
+            () = stop => {
+                tracing::info!("stopping: requests that were received are answered");
+                handle.stop(true).await;
+                serving.await
+            }
+        };
+        // A failed send means that the tasks have ended already.
+        let _ended = stopping.send(true);
+        let _joined = (notifier.await, checkpoints.await);
+        let store = app.gateway.store.clone();
+        let signer = app.signer.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;
+        if closed.is_err() {
+            tracing::error!("the audit chain could not be closed");
+        }
+        match ended {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(StartFault::Server(std::io::Error::other("the server's task ended early"))),
+        }
+    }
+
+    /// Checkpoints while there is traffic; refused records are forgotten when their time is over.
+    async fn background(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let mut checkpoints =
+            tokio::time::interval(Duration::from_secs(u64::from(self.settings.audit.checkpoint_seconds)));
+        let mut days = tokio::time::interval(Duration::from_secs(24 * 3600));
+        loop {
+            tokio::select! {
+                _ = checkpoints.tick() => {
+                    if let Err(error) = self.checkpoint().await {
+                        tracing::error!(alert = "audit-checkpoint", %error, "the audit's checkpoint could not be written");
+                    }
+                }
+                _ = days.tick() => {
+                    if let Err(error) = self.forget_refused().await {
+                        tracing::warn!(%error, "refused records could not be cleared");
+                    }
+                }
+                _ = stopped.changed() => return,
+            }
+        }
+    }
+
+    /// Takes number and reason off refused records that were kept long enough (design 6).
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn forget_refused(&self) -> Result<usize, StoreError> {
+        let kept = chrono::TimeDelta::days(i64::from(self.settings.upload.refused_kept_days));
+        let before_ms = (self.gateway.clock.now() - kept).timestamp_millis();
+        self.gateway.store.write(Vec::new(), move |tx| crate::store::upload::forget_refused(tx.conn, before_ms)).await
+    }
+}

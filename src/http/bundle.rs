@@ -1,0 +1,146 @@
+//! `POST [base]`: an authority's upload as a batch or transaction Bundle (design 6).
+
+use std::collections::HashMap;
+
+use super::{
+    answer::Answer,
+    dispatch::Call,
+    refusal::{Case, Refusal},
+    upload::{loaded_of, reading},
+};
+use crate::{
+    cpis::{
+        types::{
+            audit::Interaction,
+            upload::{FileCode, Problem, ProblemKind, RecordChange, RecordCode},
+        },
+        upload::apply::{Applied, Unreadable, Upload},
+    },
+    fhir::{
+        json,
+        outcome::{Issue, IssueCode},
+        resource::BundleEntryResponse,
+        upload::{
+            BundleKind, EntryIssue, UploadBundle, envelope_outcome, read_bundle, refused_transaction,
+            transaction_status,
+        },
+    },
+    store::upload::Door,
+};
+
+/// # Errors
+/// [`Refusal`] 400 with CPF01 for an unusable envelope, 413, a refused transaction's 400, 412 or 422, 503.
+pub async fn upload(call: Call) -> Result<Answer, Refusal> {
+    let body = json::parse(&call.body).map_err(|fault| envelope_refused(vec![fault.issue()]))?;
+    let mut bundle = read_bundle(&body, &reading(&call)).map_err(envelope_refused)?;
+    let authority = &call.caller.organization;
+    let mut children = HashMap::new();
+    for id in bundle.unplaced().collect::<Vec<_>>() {
+        if let Some(number) = call.service.gateway.own_number_of(authority, id).await? {
+            children.insert(id, number);
+        }
+    }
+    bundle.place(|id| children.get(&id).copied());
+    let applied = call.service.gateway.upload(asked(&call, &bundle)).await.map_err(Refusal::of_change)?;
+    answer(&bundle, &applied)
+}
+
+fn envelope_refused(issues: Vec<Issue>) -> Refusal {
+    let too_long = issues.iter().any(|issue| issue.code == IssueCode::TooLong);
+    let outcome = envelope_outcome(&issues);
+    Refusal::with_issues(if too_long { Case::TooLong } else { Case::Body }, issues).with_outcome(outcome)
+}
+
+/// The Bundle as the rules take it: what could be read, and what could not.
+fn asked(call: &Call, bundle: &UploadBundle) -> Upload {
+    let mut records: Vec<RecordChange> = Vec::new();
+    let mut unreadable = Vec::new();
+    for record in &bundle.records {
+        match &record.content {
+            Ok(change) => records.push(change.clone()),
+            Err(issues) => unreadable.push(Unreadable {
+                nhs_number: record.nhs_number,
+                code: issues.iter().find_map(|told| told.issue.cpr).unwrap_or(RecordCode::Cpr07),
+                reason: issues.iter().map(|told| told.issue.diagnostics.as_str()).collect::<Vec<_>>().join(" "),
+            }),
+        }
+    }
+    let all_or_nothing = bundle.kind == BundleKind::Transaction;
+    Upload {
+        caller: call.caller.clone(),
+        context: call.context.clone(),
+        interaction: if all_or_nothing { Interaction::Transaction } else { Interaction::Batch },
+        door: Door::Bundle,
+        all_or_nothing,
+        organization: bundle.organization.as_ref().map(|read| match read {
+            Ok(change) => Ok(change.clone()),
+            Err(issues) => Err(unread_organization(issues)),
+        }),
+        records,
+        unreadable,
+    }
+}
+
+fn unread_organization(issues: &[EntryIssue]) -> Problem {
+    Problem {
+        entry: issues.first().map_or(0, |told| told.entry),
+        code: RecordCode::Cpr07,
+        kind: ProblemKind::Rule,
+        reason: issues.iter().map(|told| told.issue.diagnostics.as_str()).collect::<Vec<_>>().join(" "),
+        element: "",
+    }
+}
+
+fn answer(bundle: &UploadBundle, applied: &Applied) -> Result<Answer, Refusal> {
+    let mut outcomes = applied.records.iter();
+    let mut issues: Vec<EntryIssue> = Vec::new();
+    let mut answers: Vec<(usize, BundleEntryResponse)> = Vec::new();
+    for record in &bundle.records {
+        let refused = match (&record.content, record.content.as_ref().ok().and_then(|_| outcomes.next())) {
+            (Err(unreadable), _) => unreadable.clone(),
+            (Ok(_), Some(Err(problems))) => bundle.problems(problems),
+            (Ok(_), Some(Ok(loaded))) => {
+                for entry in &loaded.entries {
+                    answers.push((entry.entry, bundle.loaded(entry.entry, &loaded_of(entry), &loaded.warnings)));
+                }
+                continue;
+            }
+            (Ok(_), None) => Vec::new(),
+        };
+        answers.extend(bundle.refused(&record.entries, &refused));
+        issues.extend(refused);
+    }
+    if let Some(read) = &bundle.organization {
+        let refused = match (read, &applied.organization) {
+            (Err(unreadable), _) => unreadable.clone(),
+            (Ok(_), Some(Err(problem))) => bundle.problems(std::slice::from_ref(problem)),
+            (Ok(change), Some(Ok(organization))) => {
+                let loaded = super::upload::loaded_organization(organization, change);
+                answers.push((change.entry, bundle.loaded(change.entry, &loaded, &[])));
+                Vec::new()
+            }
+            (Ok(_), None) => Vec::new(),
+        };
+        if let Some(first) = refused.first() {
+            answers.extend(bundle.refused(&[first.entry], &refused));
+        }
+        issues.extend(refused);
+    }
+    if bundle.kind == BundleKind::Transaction && !applied.stored {
+        return Err(transaction_refused(&mut issues, applied.code));
+    }
+    Ok(Answer::ok(bundle.response(answers, applied.code)))
+}
+
+fn transaction_refused(issues: &mut [EntryIssue], code: FileCode) -> Refusal {
+    issues.sort_by_key(|told| told.entry);
+    let case = match transaction_status(issues) {
+        400 => Case::Body,
+        412 => Case::Version,
+        _ => Case::Rule,
+    };
+    let outcome = refused_transaction(issues, code);
+    let issues = issues.iter().map(|told| told.issue.clone()).collect();
+    // The use case has audited every record and the refused file.
+    Refusal::with_issues(case, issues).with_outcome(outcome).audited()
+}

@@ -1,0 +1,173 @@
+//! `Flag`: that a child has a plan. Clinicians search and read; an authority also writes its own.
+
+use uuid::Uuid;
+
+use super::{
+    answer::Answer,
+    care_team::{PATIENT, SUBJECT},
+    clinical::{self, Asked, Searchset},
+    dispatch::Call,
+    paging::{self, COUNT, CURSOR},
+    query::Parameter,
+    refusal::{Case, Refusal},
+    upload,
+};
+use crate::{
+    cpis::{
+        own_record::OwnPlan,
+        types::{
+            audit::{EntityRef, QueryResult},
+            caller::Role,
+        },
+    },
+    fhir::render::{self, View},
+};
+
+pub const PARAMETERS: &[Parameter] = &[
+    PATIENT,
+    SUBJECT,
+    Parameter::new("_include", "special", "Flag:patient, Flag:subject, Flag:author. For clinicians"),
+    Parameter::new(
+        "_revinclude",
+        "special",
+        "AuditEvent:patient (also as _revinclude:iterate) or AuditEvent:entity: the access history. For clinicians",
+    )
+    .with_modifiers(&[":iterate"]),
+    COUNT,
+    CURSOR,
+];
+
+const INCLUDES: [&str; 3] = ["Flag:patient", "Flag:subject", "Flag:author"];
+const REVINCLUDES: [&str; 2] = ["AuditEvent:patient", "AuditEvent:entity"];
+
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn search(call: Call) -> Result<Answer, Refusal> {
+    if call.caller.role == Role::LocalAuthority {
+        return own_search(call).await;
+    }
+    known_only(&call, "_include", &INCLUDES)?;
+    known_only(&call, "_revinclude", &REVINCLUDES)?;
+    not_for_role(&call, &["_count", "_cursor"])?;
+    let asked = |name: &str, values: &[&str]| call.query.values(name).any(|value| values.contains(&value));
+    let with_patient = asked("_include", &["Flag:patient", "Flag:subject"]);
+    let with_author = asked("_include", &["Flag:author"]);
+    let with_history = asked("_revinclude", &REVINCLUDES);
+    let number = call.query.required_patient()?;
+    let found = clinical::look_up(&call, Asked::search(&call)?).await?;
+    let mut set = Searchset::new(&call);
+    for shown in &found.plans {
+        set.matched(render::flag(shown, View::Clinician));
+    }
+    if with_patient && found.on_record() {
+        let demographics = found.demographics.as_ref();
+        set.included(render::patient_for_clinician(&number, call.service.verification(), demographics));
+    }
+    if with_author {
+        for authority in found.authorities() {
+            set.included(render::organization(authority));
+        }
+    }
+    if with_history {
+        set.history(&found, false);
+    }
+    set.superseded(&found);
+    Ok(Answer::ok(set.finish()))
+}
+
+/// Refuses an include that is not known: a silently smaller answer would be a wrong one.
+fn known_only(call: &Call, name: &str, known: &[&str]) -> Result<(), Refusal> {
+    if call.query.values(name).all(|value| known.contains(&value)) {
+        return Ok(());
+    }
+    Err(Refusal::new(Case::Parameter, format!("This {name} is not known here. Known: {}.", known.join(", "))))
+}
+
+fn not_for_role(call: &Call, names: &[&str]) -> Result<(), Refusal> {
+    match names.iter().find(|name| call.query.values(name).next().is_some()) {
+        None => Ok(()),
+        Some(name) => {
+            Err(Refusal::new(Case::Parameter, format!("Parameter '{name}' is not for clients of this role.")))
+        }
+    }
+}
+
+/// An authority's own flags: of one child, or all of them page by page.
+async fn own_search(call: Call) -> Result<Answer, Refusal> {
+    not_for_role(&call, &["_include", "_revinclude"])?;
+    let authority = &call.caller.organization;
+    let patient = call.query.patient()?;
+    let (plans, next) = match patient {
+        Some(number) => (call.service.gateway.own_plans_of(authority, number).await?, None),
+        None => {
+            let (count, after) = (paging::count(&call.query)?, paging::cursor(&call.query)?.unwrap_or(0));
+            let page = call.service.gateway.own_plans(authority, after, count).await?;
+            (page.plans, page.next)
+        }
+    };
+    let mut event = call.event();
+    event.patient = patient;
+    event.result = patient.is_none().then(|| QueryResult {
+        rows: i64::try_from(plans.len()).unwrap_or(i64::MAX),
+        first: plans.first().map(|shown| shown.plan.id.to_string()),
+        last: plans.last().map(|shown| shown.plan.id.to_string()),
+    });
+    call.service.gateway.audit(event).await?;
+    let mut set = Searchset::new(&call);
+    for shown in &plans {
+        set.matched(upload::owner_flag(&call, shown));
+    }
+    let mut bundle = set.finish();
+    if patient.is_none() {
+        // What a page holds is not the total, and the total is only counted when it is asked for by patient.
+        bundle.total = None;
+    }
+    if let Some(next) = next {
+        paging::link_next(&mut bundle, &call, &next)?;
+    }
+    Ok(Answer::ok(bundle))
+}
+
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn read(call: Call) -> Result<Answer, Refusal> {
+    if call.caller.role == Role::LocalAuthority {
+        return own_read(call).await;
+    }
+    let found = clinical::look_up(&call, Asked::plan("Flag", &call)?).await?;
+    let shown = clinical::named_plan(&call, found)?;
+    Ok(Answer::ok(render::flag(&shown, View::Clinician)))
+}
+
+async fn own_read(call: Call) -> Result<Answer, Refusal> {
+    let id = Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
+    let shown = match call.service.gateway.own_plan(&call.caller.organization, id).await? {
+        OwnPlan::Unknown => return Err(Refusal::not_found()),
+        OwnPlan::Deleted => return Err(Refusal::new(Case::Gone, "This plan was deleted.")),
+        OwnPlan::Held(shown) => shown,
+    };
+    let mut event = call.event();
+    event.patient = Some(shown.nhs_number);
+    let version = Some(shown.plan.version);
+    event.entity = Some(EntityRef { resource: "Flag".to_owned(), id: call.id.clone(), version });
+    call.service.gateway.audit(event).await?;
+    Ok(Answer::ok(upload::owner_flag(&call, &shown)).with_version(shown.plan.version, shown.plan.recorded))
+}
+
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn create(call: Call) -> Result<Answer, Refusal> {
+    upload::create_flag(call).await
+}
+
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn update(call: Call) -> Result<Answer, Refusal> {
+    upload::update_flag(call).await
+}
+
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn delete(call: Call) -> Result<Answer, Refusal> {
+    upload::delete_flag(call).await
+}

@@ -1,0 +1,50 @@
+//! `/_ping` and `/_status`: is the process up, and does what it depends on work. Open; they tell nothing of any record.
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
+use serde_json::{Value, json};
+
+use super::{request_id::RequestIds, service::Service};
+use crate::store::organization::{self, OrganizationSearch};
+
+fn respond(request: &HttpRequest, status: StatusCode, body: &Value) -> HttpResponse {
+    let ids = RequestIds::of(request.headers()).unwrap_or_default();
+    let mut response = HttpResponse::build(status);
+    response.insert_header(("Cache-Control", "no-store"));
+    for header in ids.mirrored() {
+        response.insert_header(header);
+    }
+    response.json(body)
+}
+
+/// What build answers.
+fn release() -> Value {
+    json!({
+        "version": concat!("v", env!("CARGO_PKG_VERSION")),
+        "revision": env!("CARGO_PKG_VERSION"),
+        "releaseId": env!("CARGO_PKG_VERSION"),
+        "commitId": option_env!("CPIS_COMMIT").unwrap_or("unknown"),
+    })
+}
+
+/// 200 as long as the process answers.
+pub async fn ping(request: HttpRequest) -> HttpResponse {
+    respond(&request, StatusCode::OK, &release())
+}
+
+/// 200 when the store can be read, else 503.
+pub async fn status(request: HttpRequest, service: Data<Service>) -> HttpResponse {
+    let store = service.gateway.store.read(|conn| organization::count(conn, &OrganizationSearch::default())).await;
+    let (status, word) = match &store {
+        Ok(_) => (StatusCode::OK, "pass"),
+        Err(error) => {
+            tracing::warn!(%error, "the store failed its check");
+            (StatusCode::SERVICE_UNAVAILABLE, "fail")
+        }
+    };
+    let mut body = release();
+    if let Some(members) = body.as_object_mut() {
+        members.insert("status".to_owned(), json!(word));
+        members.insert("checks".to_owned(), json!({"store": {"status": word}}));
+    }
+    respond(&request, status, &body)
+}
