@@ -25,7 +25,6 @@ use crate::{
     cpis::types::{
         OdsCode,
         caller::{Role, VIEW_FLAG},
-        organization::CareSetting,
     },
 };
 
@@ -86,17 +85,16 @@ pub enum TokenRefusal {
 impl TokenRefusal {
     /// The error code of RFC 6749 5.2.
     fn code(&self) -> &'static str {
-        match self {
-            Self::Issuer(_) | Self::Cast => "server_error",
-            _ => "invalid_request",
-        }
+        if self.is_of_the_caller() { "invalid_request" } else { "server_error" }
     }
 
     fn status(&self) -> StatusCode {
-        match self {
-            Self::Issuer(_) | Self::Cast => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::BAD_REQUEST,
-        }
+        if self.is_of_the_caller() { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR }
+    }
+
+    /// True when something else is to be asked for; false for a fault of the sandbox.
+    pub fn is_of_the_caller(&self) -> bool {
+        !matches!(self, Self::Issuer(_) | Self::Cast)
     }
 }
 
@@ -268,26 +266,19 @@ struct ErrorAnswer {
 }
 
 fn respond(answer: Result<TokenAnswer, TokenRefusal>) -> HttpResponse {
-    let no_store = [("Cache-Control", "no-store"), ("Pragma", "no-cache")];
-    match answer {
-        Ok(answer) => {
-            let mut response = HttpResponse::Ok();
-            no_store.into_iter().for_each(|header| {
-                response.insert_header(header);
-            });
-            response.json(answer)
-        }
+    let (status, body) = match answer {
+        Ok(answer) => (StatusCode::OK, serde_json::to_vec(&answer)),
         Err(refusal) => {
             if refusal.status().is_server_error() {
                 tracing::error!(%refusal, "no sandbox token could be issued");
             }
-            let mut response = HttpResponse::build(refusal.status());
-            no_store.into_iter().for_each(|header| {
-                response.insert_header(header);
-            });
-            response.json(ErrorAnswer { error: refusal.code(), error_description: refusal.to_string() })
+            let answer = ErrorAnswer { error: refusal.code(), error_description: refusal.to_string() };
+            (refusal.status(), serde_json::to_vec(&answer))
         }
-    }
+    };
+    let mut response = HttpResponse::build(status);
+    response.insert_header(("Cache-Control", "no-store")).insert_header(("Pragma", "no-cache"));
+    response.content_type("application/json").body(body.unwrap_or_default())
 }
 
 /// Outside the sandbox there is no such address.
@@ -299,11 +290,6 @@ fn not_here() -> HttpResponse {
         Some(body) => response.content_type("application/fhir+json").body(body),
         None => response.finish(),
     }
-}
-
-/// True for an organisation of unscheduled care.
-pub fn is_unscheduled(member: &Member) -> bool {
-    member.care_setting == Some(CareSetting::Unscheduled)
 }
 
 #[cfg(test)]

@@ -104,6 +104,29 @@ impl Location {
         }
     }
 
+    /// How many migrations the database has seen; 0 for one that this program never used.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be asked.
+    pub fn applied_migrations(&self) -> Result<usize, StoreError> {
+        let mut conn = self.connect()?;
+        let applied = on!(&mut conn, c => c.applied_migrations().map(|versions| versions.len()));
+        applied.map_err(|e| StoreError::Migration(e.to_string()))
+    }
+
+    /// Takes every migration back: the tables and all that is in them are gone. For a sandbox that starts over.
+    ///
+    /// # Errors
+    /// [`StoreError::Migration`] when one fails.
+    pub fn revert(&self) -> Result<(), StoreError> {
+        let failed = |e: Box<dyn std::error::Error + Send + Sync>| StoreError::Migration(e.to_string());
+        match self.connect()? {
+            Conn::Sqlite(mut conn) => conn.revert_all_migrations(SQLITE_MIGRATIONS).map_err(failed)?,
+            Conn::Postgres(mut conn) => conn.revert_all_migrations(POSTGRES_MIGRATIONS).map_err(failed)?,
+        };
+        Ok(())
+    }
+
     /// True if every migration that this program knows is applied. Later ones are tolerated (rolling upgrade).
     ///
     /// # Errors

@@ -145,6 +145,10 @@ impl Member {
         }
     }
 
+    pub fn is_unscheduled(&self) -> bool {
+        self.care_setting == Some(CareSetting::Unscheduled)
+    }
+
     /// What its clinicians may do: look up in unscheduled care, or silently in scheduled care.
     pub fn activities(&self) -> Vec<String> {
         let code = match self.care_setting {

@@ -1,0 +1,171 @@
+//! The command line: one file a command. Results go to standard output, everything else to standard error.
+//!
+//! Exit codes: 0 good, 1 failed, 2 wrong use (arguments, configuration), 3 `audit verify` found something.
+
+mod audit;
+mod config;
+mod migrate;
+pub mod sandbox;
+mod serve;
+mod token;
+
+use std::{
+    convert::Infallible,
+    ffi::OsString,
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{ConfigFault, DatabaseUrl, LogFormat, Overrides, Settings},
+    http::sandbox::TokenRefusal,
+    telemetry,
+};
+
+/// Something went wrong.
+const FAILED: u8 = 1;
+/// The program was not used as it is meant to be.
+const USAGE: u8 = 2;
+
+/// FHIR R4 gateway for Child Protection - Information Sharing. Without arguments: a sandbox with synthetic data.
+#[derive(Parser)]
+#[command(name = "cpis-gateway", version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve requests (also without a command).
+    Serve(serve::Serve),
+    /// Print an access token of a sandbox.
+    Token(token::Token),
+    /// Bring the database to this version.
+    Migrate(migrate::Migrate),
+    /// Print the effective configuration, passwords as ***.
+    Config(config::Config),
+    /// Look after the audit.
+    #[command(subcommand)]
+    Audit(audit::Audit),
+}
+
+/// Where the configuration comes from; the command line wins over environment and file.
+#[derive(Args)]
+struct Layers {
+    /// Configuration file (TOML); cpis.example.toml names every setting.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Synthetic data, own tokens, this machine only.
+    #[arg(long)]
+    sandbox: bool,
+    /// Address and port to listen on, such as 127.0.0.1:8080.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Directory of the SQLite database and of what the sandbox makes.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// `sqlite:PATH` or `postgres://user@host/database`.
+    #[arg(long, value_name = "URL", value_parser = database_url)]
+    database_url: Option<DatabaseUrl>,
+}
+
+fn database_url(text: &str) -> Result<DatabaseUrl, Infallible> {
+    Ok(DatabaseUrl::new(text))
+}
+
+impl Layers {
+    fn settings(self) -> Result<Settings, ConfigFault> {
+        let overrides = Overrides {
+            sandbox: self.sandbox.then_some(true),
+            listen: self.listen,
+            data_dir: self.data,
+            database_url: self.database_url,
+        };
+        Settings::load(self.config.as_deref(), environment(), overrides)
+    }
+}
+
+/// Variables that aren't Unicode can't be settings of ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Runs the command that `arguments` (with the program's name first) say.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let Arguments { command, serve } = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output and are good.
+            let _shown = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    let done = match command.unwrap_or(Command::Serve(serve)) {
+        Command::Serve(serve) => serve.run(),
+        Command::Token(token) => token.run(),
+        Command::Migrate(migrate) => migrate.run(),
+        Command::Config(config) => config.run(),
+        Command::Audit(audit) => audit.run(),
+    };
+    done.unwrap_or_else(|error| {
+        let _shown = writeln!(io::stderr(), "cpis-gateway: {error:#}");
+        let misused = error.is::<ConfigFault>() || error.downcast_ref().is_some_and(TokenRefusal::is_of_the_caller);
+        ExitCode::from(if misused { USAGE } else { FAILED })
+    })
+}
+
+/// Writes a result to standard output.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+fn start_logging(settings: &Settings) -> anyhow::Result<()> {
+    let format = match settings.log.format {
+        LogFormat::Pretty => telemetry::Format::Pretty,
+        LogFormat::Json => telemetry::Format::Json,
+    };
+    Ok(telemetry::init(format, &settings.log.filter)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_may_be_left_out() {
+        let Ok(bare) = parsed("cpis-gateway --data here --reset") else { panic!("refused") };
+        assert!(bare.command.is_none() && bare.serve.reset);
+        let Ok(named) = parsed("cpis-gateway serve --sandbox --listen 127.0.0.1:0") else { panic!("refused") };
+        let Some(Command::Serve(serve)) = named.command else { panic!("not serve") };
+        assert!(serve.layers.sandbox && serve.layers.listen.is_some());
+        for wrong in ["cpis-gateway --listen here", "cpis-gateway token", "cpis-gateway token --role nurse", "cpis-gateway x"] {
+            assert_eq!(parsed(wrong).map(|_| ()).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_password_on_the_command_line_is_not_echoed() {
+        let Ok(arguments) = parsed("cpis-gateway --database-url postgres://u:hunter2@h/d") else { panic!("refused") };
+        assert!(!format!("{:?}", arguments.serve.layers.database_url).contains("hunter2"));
+    }
+}
