@@ -12,7 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Layers, print, start_logging};
 use crate::{
-    auth::checkpoint_key::{CheckpointKey, PRIVATE_FILE, PublicKey},
+    app,
+    auth::checkpoint_key::PublicKey,
     clock::Clock,
     config::Settings,
     cpis::verify::{Finding, Report, verify},
@@ -54,16 +55,17 @@ impl Verify {
     fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.layers.settings()?;
         start_logging(&settings)?;
+        // First: without a database no key is looked for.
+        let store = open(&settings)?;
         let keys = public_keys(&self.public_key, &settings)?;
         let trusted = |key_id: &str, content: &[u8], signature: &[u8]| {
             keys.iter().any(|key| key.key_id() == key_id && key.verify(content, signature))
         };
-        let store = open(&settings)?;
         let rows = store.read_blocking(|conn| audit::count(conn, &AuditSearch::default()))?;
         let bar = progress(u64::try_from(rows).unwrap_or(0));
         let report = verify(&store, &trusted, &mut |seen| bar.set_position(seen));
         bar.finish_and_clear();
-        store.close();
+        store.close(None);
         let report = report.context("the audit can't be read")?;
         let text = if self.json { format!("{}\n", serde_json::to_string_pretty(&report)?) } else { summary(&report) };
         print(&text)?;
@@ -75,9 +77,8 @@ fn public_keys(files: &[PathBuf], settings: &Settings) -> anyhow::Result<Vec<Pub
     if !files.is_empty() {
         return files.iter().map(|file| PublicKey::load(file).with_context(|| file.display().to_string())).collect();
     }
-    let private = settings.audit.signing_key.clone().unwrap_or_else(|| settings.data_dir.join(PRIVATE_FILE));
-    let key = CheckpointKey::load(&private).context("give the checkpoints' public key with --public-key")?;
-    Ok(vec![key.public().clone()])
+    let key = app::checkpoint_public_key(settings).context("give the checkpoints' public key with --public-key")?;
+    Ok(vec![key])
 }
 
 /// The database as it is: nothing is made or migrated.
@@ -89,8 +90,7 @@ fn open(settings: &Settings) -> anyhow::Result<Store> {
     {
         bail!("there is no database {url}: say where it is (--data, --database-url or --config)");
     }
-    let options =
-        Options { location, readers: 1, process: "audit-verify".to_owned(), clock: Clock::system() };
+    let options = Options { location, readers: 1, process: "audit-verify".to_owned(), clock: Clock::system() };
     Store::open(options).with_context(|| format!("the database {url} can't be opened"))
 }
 
@@ -150,11 +150,8 @@ mod tests {
         assert!(text.contains("Records                                      812\n"), "{text}");
         assert!(text.ends_with("\nThe audit is whole.\n"), "{text}");
         let at = |chain, seq, checkpoint| Finding { chain, seq, checkpoint, what: "it was changed" };
-        let bad = Report {
-            findings: vec![at(Some(1), Some(17), None), at(None, None, Some(3))],
-            more_findings: 4,
-            ..whole
-        };
+        let bad =
+            Report { findings: vec![at(Some(1), Some(17), None), at(None, None, Some(3))], more_findings: 4, ..whole };
         let text = summary(&bad);
         for line in ["NOT WHOLE: 6 found", "chain 1, record 17: it was changed", "checkpoint 3: it was", "and 4 more"] {
             assert!(text.contains(line), "{line}: {text}");

@@ -116,7 +116,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         let _shown = writeln!(io::stderr(), "cpis-gateway: {error:#}");
-        let misused = error.is::<ConfigFault>() || error.downcast_ref().is_some_and(TokenRefusal::is_of_the_caller);
+        let misused = error.is::<ConfigFault>()
+            || error.is::<clap::Error>()
+            || error.downcast_ref().is_some_and(TokenRefusal::is_of_the_caller);
         ExitCode::from(if misused { USAGE } else { FAILED })
     })
 }
@@ -158,7 +160,9 @@ mod tests {
         let Ok(named) = parsed("cpis-gateway serve --sandbox --listen 127.0.0.1:0") else { panic!("refused") };
         let Some(Command::Serve(serve)) = named.command else { panic!("not serve") };
         assert!(serve.layers.sandbox && serve.layers.listen.is_some());
-        for wrong in ["cpis-gateway --listen here", "cpis-gateway token", "cpis-gateway token --role nurse", "cpis-gateway x"] {
+        for wrong in
+            ["cpis-gateway --listen here", "cpis-gateway token", "cpis-gateway token --role nurse", "cpis-gateway x"]
+        {
             assert_eq!(parsed(wrong).map(|_| ()).unwrap_err().exit_code(), 2, "{wrong}");
         }
     }

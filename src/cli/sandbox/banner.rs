@@ -38,7 +38,11 @@ pub fn banner(
             "A clinician looks a child up (audited, listed, the local authority is told)",
             format!("{base}/CareTeam?patient:identifier=https://fhir.nhs.uk/Id/nhs-number|{child}"),
         ),
-        (Role::LocalAuthority, "A local authority reads its own flags of the child", format!("{base}/Flag?patient={child}")),
+        (
+            Role::LocalAuthority,
+            "A local authority reads its own flags of the child",
+            format!("{base}/Flag?patient={child}"),
+        ),
         (Role::Auditor, "An auditor asks who did what about the child", format!("{base}/AuditEvent?patient={child}")),
         (Role::Administrator, "An administrator lists the organisations", format!("{base}/Organization")),
     ];

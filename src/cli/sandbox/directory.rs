@@ -13,11 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::population::{Known, Person, Population};
 use crate::{
-    cpis::types::{
-        NhsNumber,
-        caller::Role,
-        organization::CareSetting,
-    },
+    cpis::types::{NhsNumber, caller::Role, organization::CareSetting},
     http::sandbox::cast::{ACTORS, DEVICE, MEMBERS, Member},
 };
 

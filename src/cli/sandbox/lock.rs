@@ -26,8 +26,13 @@ impl Lock {
         let cannot = || format!("the directory {} can't be used", data_dir.display());
         fs::create_dir_all(data_dir).with_context(cannot)?;
         let mut options = fs::OpenOptions::new();
-        let file =
-            options.create(true).truncate(false).read(true).write(true).open(data_dir.join(FILE)).with_context(cannot)?;
+        let file = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(data_dir.join(FILE))
+            .with_context(cannot)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { file, exclusive: true }),
             Err(fs::TryLockError::WouldBlock) if alone => in_use(data_dir),

@@ -25,10 +25,7 @@ pub use directory::FILE;
 
 use self::{directory::Directory, lock::Lock, population::Population};
 use crate::{
-    auth::{
-        checkpoint_key::{self, CheckpointKey},
-        sandbox as issuer,
-    },
+    auth::{checkpoint_key, sandbox as issuer},
     config::Settings,
     cpis::calendar::Calendar,
     http::sandbox::Sandbox,
@@ -56,12 +53,11 @@ enum Held {
     Foreign,
 }
 
-/// Makes the sandbox that the settings name, unless there is one already; with `reset` in any case. The settings get the
-/// sandbox's key for checkpoints.
+/// Makes the sandbox that the settings name, unless there is one already; with `reset` in any case.
 ///
 /// # Errors
 /// When the database or directory is not this sandbox's, another process uses it, or something fails.
-pub fn prepare(settings: &mut Settings, reset: bool, now: DateTime<Utc>) -> anyhow::Result<Prepared> {
+pub fn prepare(settings: &Settings, reset: bool, now: DateTime<Utc>) -> anyhow::Result<Prepared> {
     let data_dir = settings.data_dir.clone();
     let location = Location::parse(settings.database_url().expose())?;
     let held = held(&location).context("the database can't be examined")?;
@@ -81,10 +77,7 @@ pub fn prepare(settings: &mut Settings, reset: bool, now: DateTime<Utc>) -> anyh
     let finished = Directory::read(&data_dir).with_context(|| format!("{FILE} can't be read"))?;
     let finished = finished.filter(|file| !reset && held == Held::Sandbox { seed: file.seed.clone() });
     let directory = match finished {
-        Some(directory) => {
-            location.migrate(audit::month_of(now))?;
-            directory
-        }
+        Some(directory) => directory,
         None => {
             lock.make_exclusive(&data_dir)?;
             if let Held::Sandbox { seed } = &held
@@ -101,9 +94,6 @@ pub fn prepare(settings: &mut Settings, reset: bool, now: DateTime<Utc>) -> anyh
             make(settings, &location, &mut lock, now)?
         }
     };
-    if settings.audit.signing_key.is_none() {
-        settings.audit.signing_key = Some(checkpoint_key(&data_dir)?);
-    }
     lock.share()?;
     Ok(Prepared { directory, data_dir, _lock: lock })
 }
@@ -201,11 +191,10 @@ fn remove(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Keys, database, and last `sandbox.json`.
+/// The key of the tokens, the database, and last `sandbox.json`.
 fn make(settings: &Settings, location: &Location, lock: &mut Lock, now: DateTime<Utc>) -> anyhow::Result<Directory> {
     let data_dir = &settings.data_dir;
     Sandbox::open(data_dir)?;
-    checkpoint_key(data_dir)?;
     let calendar = Calendar::new(settings.zone);
     let everybody = Population::on(calendar.day_of(now));
     let seed = uuid::Uuid::new_v4().to_string();
@@ -218,15 +207,6 @@ fn make(settings: &Settings, location: &Location, lock: &mut Lock, now: DateTime
     let directory = Directory::of(&everybody, &seed, settings.fhir_base(settings.listen))?;
     directory.write(data_dir)?;
     Ok(directory)
-}
-
-/// The key that signs the sandbox's checkpoints, made if there is none.
-fn checkpoint_key(data_dir: &Path) -> anyhow::Result<PathBuf> {
-    let path = data_dir.join(checkpoint_key::PRIVATE_FILE);
-    if !path.exists() {
-        CheckpointKey::generate_into(data_dir)?;
-    }
-    Ok(path)
 }
 
 #[cfg(test)]

@@ -18,8 +18,18 @@ pub const WITHOUT_PLAN: usize = 30;
 const FIRST_NUMBER: u32 = 1_000;
 
 const FAMILIES: [&str; 12] = [
-    "Testcase", "Sample", "Example", "Specimen", "Pattern", "Instance", "Template", "Prototype", "Demo", "Trial",
-    "Mockup", "Synthetic",
+    "Testcase",
+    "Sample",
+    "Example",
+    "Specimen",
+    "Pattern",
+    "Instance",
+    "Template",
+    "Prototype",
+    "Demo",
+    "Trial",
+    "Mockup",
+    "Synthetic",
 ];
 const GIVEN: [&str; 16] = [
     "Alex", "Robin", "Sam", "Charlie", "Jamie", "Morgan", "Riley", "Casey", "Taylor", "Jordan", "Quinn", "Avery",
@@ -291,6 +301,9 @@ mod tests {
         let days: Vec<Ago> = upload_days().collect();
         assert_eq!((days.first(), days.last()), (Some(&GO_LIVE), Some(&1)));
         assert!(days.windows(2).all(|pair| pair[0] > pair[1]));
-        assert_eq!((first_upload_from(900), first_upload_from(16), first_upload_from(0)), (Some(GO_LIVE), Some(15), None));
+        assert_eq!(
+            (first_upload_from(900), first_upload_from(16), first_upload_from(0)),
+            (Some(GO_LIVE), Some(15), None)
+        );
     }
 }

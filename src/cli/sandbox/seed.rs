@@ -78,7 +78,7 @@ pub async fn fill(
         clock: clock.clone(),
     })?;
     let played = play(&store, clock, everybody, &events, calendar, base_path, seed).await;
-    store.close();
+    store.close(None);
     played
 }
 
@@ -91,7 +91,8 @@ async fn play(
     base_path: &str,
     seed: &str,
 ) -> anyhow::Result<()> {
-    let organizations = found(store, everybody, seed, clock.now()).await.context("the organisations can't be stored")?;
+    let organizations =
+        found(store, everybody, seed, clock.now()).await.context("the organisations can't be stored")?;
     let gateway = Gateway {
         store: store.clone(),
         clock,
@@ -155,8 +156,7 @@ async fn found(
         disabled: true,
         ..operations.client()?
     });
-    let people: Vec<_> =
-        everybody.register().map(|person| (person.number, person.demographics.clone())).collect();
+    let people: Vec<_> = everybody.register().map(|person| (person.number, person.demographics.clone())).collect();
     let stored = store.write(Vec::new(), move |tx: &mut Tx<'_>| {
         let mut stored = HashMap::new();
         for organization in &new {
@@ -175,9 +175,10 @@ async fn found(
 impl Stage {
     async fn upload(&mut self, authority: &Member, records: &[RecordChange]) -> anyhow::Result<()> {
         let caller = self.caller(&authority.client()?, &authority.ods_code()?, Author::System)?;
+        let context = self.context(format!("POST {}", self.base_path));
         let applied = self.gateway.upload(Upload {
             caller,
-            context: self.context(format!("POST {}", self.base_path)),
+            context,
             interaction: Interaction::Batch,
             door: Door::Bundle,
             all_or_nothing: false,

@@ -130,10 +130,8 @@ fn record(
 /// What an upload says about a plan: its start, later its end, or that it was an error.
 fn action(plan: &PlanStory, ago: Ago, today: NaiveDate) -> Option<PlanAction> {
     let started = first_upload_from(plan.start)?;
-    let put = |end: Option<Ago>| PlanAction::Put {
-        start: before(today, plan.start),
-        end: end.map(|end| before(today, end)),
-    };
+    let put =
+        |end: Option<Ago>| PlanAction::Put { start: before(today, plan.start), end: end.map(|end| before(today, end)) };
     if ago == started {
         return Some(put(plan.end.filter(|end| *end >= ago)));
     }
@@ -151,7 +149,8 @@ fn look_ups(everybody: &Population, day: &Days<'_>) -> Vec<Event> {
     let mut look = |number: NhsNumber, ago: Ago, minute: u32, by: By| {
         events.push(Event { at: day.at(ago, minute), what: What::LookUp { number, by } });
     };
-    let author = |n: u32| authors.get(usize::try_from(n).unwrap_or(0) % authors.len().max(1)).map(|actor| By::User(actor));
+    let author =
+        |n: u32| authors.get(usize::try_from(n).unwrap_or(0) % authors.len().max(1)).map(|actor| By::User(actor));
 
     if let Some(child) = everybody.known(Known::ManyAccesses) {
         for (n, ago) in (0..).zip((8..=330).rev().step_by(8)) {
@@ -184,8 +183,7 @@ fn look_ups(everybody: &Population, day: &Days<'_>) -> Vec<Event> {
     }
     for _ in 0..BY_CHANCE {
         let on_record = dice.pick(&everybody.children).map(|child| &child.person);
-        let person =
-            if dice.below(100) < IN_VAIN { dice.pick(&everybody.without_plan) } else { on_record };
+        let person = if dice.below(100) < IN_VAIN { dice.pick(&everybody.without_plan) } else { on_record };
         let by = if dice.below(100) < BY_DEVICE { Some(By::Device) } else { author(dice.below(1000)) };
         let (ago, minute) = (dice.between(1, YEAR), dice.below(MINUTES));
         if let (Some(person), Some(by)) = (person, by) {
