@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: see `cpis_gateway::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cpis_gateway::cli::run(std::env::args_os())
+}
