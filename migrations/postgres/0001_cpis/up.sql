@@ -163,6 +163,7 @@ create table outbox (
 );
 create index outbox_unrouted on outbox (authority_id, created_ms) where routed_ms is null;
 create index outbox_authority on outbox (authority_id, id);
+create index outbox_access on outbox (access_id);
 
 -- A rest-hook. `from_ms` is set by its first handshake: the outbox rows of its authority from that instant on are its.
 -- Until `caught_up` it is given the rows that were there before it.
