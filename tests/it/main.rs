@@ -3,3 +3,4 @@
 mod harness;
 
 mod look_up;
+mod notify;
