@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::types::audit::{AuditContent, RequestEvent};
 use crate::store::{
     self, Conn, Store, StoreError,
-    audit::{SearchColumns, StoredRow, content_hash, hex, link},
+    audit::{SearchColumns, StoredChain, StoredRow, content_hash, hex, link},
     checkpoint::{Checkpoint, CheckpointContent},
 };
 
@@ -76,7 +76,8 @@ pub fn verify(
     let checkpoints = verify_checkpoints(store, signature, &mut report)?;
     let covered = newest_heads(&checkpoints);
     let mut heads = HashMap::new();
-    for (chain, head_seq, head_link, closed) in store.read_blocking(store::audit::chains)? {
+    for stored in store.read_blocking(store::audit::chains)? {
+        let StoredChain { id: chain, head_seq, head_link, closed } = stored;
         let walked = walk(store, chain, &checkpoints, &mut report, progress)?;
         // An open chain may grow while it is read; a closed one may not.
         if walked.seq < head_seq || (closed && walked.seq != head_seq) {

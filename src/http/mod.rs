@@ -25,6 +25,7 @@ mod request_id;
 mod routes;
 pub mod sandbox;
 pub mod service;
+mod subscription;
 mod unscheduled;
 mod upload;
 

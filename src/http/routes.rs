@@ -13,6 +13,7 @@ use super::{
     query::Parameter,
     refusal::{Case, Refusal},
     service::Service,
+    subscription,
 };
 use crate::cpis::types::{
     audit::Interaction,
@@ -115,240 +116,40 @@ macro_rules! search {
 /// Every route.
 pub struct Routes(Vec<Route>);
 
+// One row a line, so that the table reads as one.
+#[rustfmt::skip]
 impl Default for Routes {
     fn default() -> Self {
         let searches = [
-            search!(
-                "CareTeam",
-                CLINICAL,
-                care_team::PARAMETERS,
-                care_team::search,
-                "The plans of a child with the responsible authorities and their phone numbers: the national CP-IS call."
-            ),
-            search!(
-                "CarePlan",
-                CLINICAL,
-                care_plan::PARAMETERS,
-                care_plan::search,
-                "The plans of a child as CarePlans."
-            ),
-            search!(
-                "Flag",
-                CLINICAL_OR_AUTHORITY,
-                flag::PARAMETERS,
-                flag::search,
-                "The child protection flags of a child; for an authority its own."
-            ),
-            search!(
-                "Patient",
-                CLINICAL_OR_AUTHORITY,
-                patient::PARAMETERS,
-                patient::search,
-                "A child by NHS number; for an authority its own row."
-            ),
-            search!(
-                "Organization",
-                EVERYBODY,
-                organization::PARAMETERS,
-                organization::search,
-                "Organisations: public facts."
-            ),
-            search!(
-                "AuditEvent",
-                AUDITED,
-                audit_event::PARAMETERS,
-                audit_event::search,
-                "Clinical: the 25 most recent accesses of a child. Authority: the accesses listed for it. Auditor: the security audit."
-            ),
+            search!("CareTeam", CLINICAL, care_team::PARAMETERS, care_team::search, "The plans of a child with the responsible authorities and their phone numbers: the national CP-IS call."),
+            search!("CarePlan", CLINICAL, care_plan::PARAMETERS, care_plan::search, "The plans of a child as CarePlans."),
+            search!("Flag", CLINICAL_OR_AUTHORITY, flag::PARAMETERS, flag::search, "The child protection flags of a child; for an authority its own."),
+            search!("Patient", CLINICAL_OR_AUTHORITY, patient::PARAMETERS, patient::search, "A child by NHS number; for an authority its own row."),
+            search!("Organization", EVERYBODY, organization::PARAMETERS, organization::search, "Organisations: public facts."),
+            search!("AuditEvent", AUDITED, audit_event::PARAMETERS, audit_event::search, "Clinical: the 25 most recent accesses of a child. Authority: the accesses listed for it. Auditor: the security audit."),
+            search!("Subscription", AUTHORITY, subscription::PARAMETERS, subscription::search, "The authority's own subscriptions."),
         ];
         let others = [
-            route!(
-                "GET",
-                "/metadata",
-                None,
-                Operation,
-                &[],
-                &[],
-                Body::None,
-                Handled::Open(metadata::capability_statement),
-                "The CapabilityStatement of this server."
-            ),
-            route!(
-                "POST",
-                "",
-                None,
-                Batch,
-                AUTHORITY,
-                &[],
-                Body::Resource("Bundle"),
-                by!(bundle::upload),
-                "An upload: a batch or transaction Bundle of an authority's records."
-            ),
-            route!(
-                "GET",
-                "/CareTeam/{id}",
-                Some("CareTeam"),
-                Read,
-                CLINICAL,
-                &[],
-                Body::None,
-                by!(care_team::read),
-                "One plan's care team."
-            ),
-            route!(
-                "GET",
-                "/CarePlan/{id}",
-                Some("CarePlan"),
-                Read,
-                CLINICAL,
-                &[],
-                Body::None,
-                by!(care_plan::read),
-                "One plan."
-            ),
-            route!(
-                "GET",
-                "/PatientFlag",
-                None,
-                SearchType,
-                CLINICAL,
-                patient_flag::PARAMETERS,
-                Body::None,
-                by!(patient_flag::search),
-                "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."
-            ),
-            route!(
-                "GET",
-                "/Flag/{id}",
-                Some("Flag"),
-                Read,
-                CLINICAL_OR_AUTHORITY,
-                &[],
-                Body::None,
-                by!(flag::read),
-                "One plan's flag."
-            ),
-            route!(
-                "POST",
-                "/Flag",
-                Some("Flag"),
-                Create,
-                AUTHORITY,
-                &[],
-                Body::Resource("Flag"),
-                by!(flag::create),
-                "Registers a plan, or corrects the one that is meant."
-            ),
-            route!(
-                "PUT",
-                "/Flag/{id}",
-                Some("Flag"),
-                Update,
-                AUTHORITY,
-                &[],
-                Body::Resource("Flag"),
-                by!(flag::update),
-                "Corrects an own plan."
-            ),
-            route!(
-                "DELETE",
-                "/Flag/{id}",
-                Some("Flag"),
-                Delete,
-                AUTHORITY,
-                &[],
-                Body::None,
-                by!(flag::delete),
-                "Takes away an own plan that was registered in error."
-            ),
-            route!(
-                "GET",
-                "/Patient/{id}",
-                Some("Patient"),
-                Read,
-                CLINICAL_OR_AUTHORITY,
-                &[],
-                Body::None,
-                by!(patient::read),
-                "A child by NHS number."
-            ),
-            route!(
-                "PUT",
-                "/Patient/{id}",
-                Some("Patient"),
-                Update,
-                AUTHORITY,
-                &[],
-                Body::Resource("Patient"),
-                by!(patient::update),
-                "Replaces an authority's own data of a child."
-            ),
-            route!(
-                "GET",
-                "/Patient/{id}/$everything",
-                Some("Patient"),
-                Operation,
-                CLINICAL,
-                &[],
-                Body::None,
-                by!(everything::get),
-                "All that is held of a child: plans, authorities, accesses."
-            ),
-            route!(
-                "POST",
-                "/Patient/{id}/$everything",
-                Some("Patient"),
-                Operation,
-                CLINICAL,
-                &[],
-                Body::Resource("Parameters"),
-                by!(everything::post),
-                "The same; for clients that keep numbers out of GET."
-            ),
-            route!(
-                "GET",
-                "/Organization/{id}",
-                Some("Organization"),
-                Read,
-                EVERYBODY,
-                &[],
-                Body::None,
-                by!(organization::read),
-                "An organisation by ODS code."
-            ),
-            route!(
-                "PUT",
-                "/Organization/{id}",
-                Some("Organization"),
-                Update,
-                AUTHORITY,
-                &[],
-                Body::Resource("Organization"),
-                by!(organization::update),
-                "Replaces an authority's own name and phone numbers."
-            ),
-            route!(
-                "GET",
-                "/AuditEvent/{id}",
-                Some("AuditEvent"),
-                Read,
-                &[Role::LocalAuthority, Role::Auditor],
-                &[],
-                Body::None,
-                by!(audit_event::read),
-                "One event: auditors any, an authority the accesses that its notifications name."
-            ),
-            route!(
-                "GET",
-                "/PractitionerRole/{id}",
-                Some("PractitionerRole"),
-                Read,
-                &[Role::LocalAuthority, Role::Auditor],
-                &[],
-                Body::None,
-                by!(practitioner_role::read),
-                "Who made an access that the caller may see."
-            ),
+            route!("GET", "/metadata", None, Operation, &[], &[], Body::None, Handled::Open(metadata::capability_statement), "The CapabilityStatement of this server."),
+            route!("POST", "", None, Batch, AUTHORITY, &[], Body::Resource("Bundle"), by!(bundle::upload), "An upload: a batch or transaction Bundle of an authority's records."),
+            route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, &[], Body::None, by!(care_team::read), "One plan's care team."),
+            route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, &[], Body::None, by!(care_plan::read), "One plan."),
+            route!("GET", "/PatientFlag", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::None, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
+            route!("GET", "/Flag/{id}", Some("Flag"), Read, CLINICAL_OR_AUTHORITY, &[], Body::None, by!(flag::read), "One plan's flag."),
+            route!("POST", "/Flag", Some("Flag"), Create, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::create), "Registers a plan, or corrects the one that is meant."),
+            route!("PUT", "/Flag/{id}", Some("Flag"), Update, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::update), "Corrects an own plan."),
+            route!("DELETE", "/Flag/{id}", Some("Flag"), Delete, AUTHORITY, &[], Body::None, by!(flag::delete), "Takes away an own plan that was registered in error."),
+            route!("GET", "/Patient/{id}", Some("Patient"), Read, CLINICAL_OR_AUTHORITY, &[], Body::None, by!(patient::read), "A child by NHS number."),
+            route!("PUT", "/Patient/{id}", Some("Patient"), Update, AUTHORITY, &[], Body::Resource("Patient"), by!(patient::update), "Replaces an authority's own data of a child."),
+            route!("GET", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::None, by!(everything::get), "All that is held of a child: plans, authorities, accesses."),
+            route!("POST", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(everything::post), "The same; for clients that keep numbers out of GET."),
+            route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, &[], Body::None, by!(organization::read), "An organisation by ODS code."),
+            route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers."),
+            route!("GET", "/AuditEvent/{id}", Some("AuditEvent"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(audit_event::read), "One event: auditors any, an authority the accesses that its notifications name."),
+            route!("GET", "/PractitionerRole/{id}", Some("PractitionerRole"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(practitioner_role::read), "Who made an access that the caller may see."),
+            route!("POST", "/Subscription", Some("Subscription"), Create, AUTHORITY, &[], Body::Resource("Subscription"), by!(subscription::create), "Asks to be told of accesses by a rest-hook."),
+            route!("GET", "/Subscription/{id}", Some("Subscription"), Read, AUTHORITY, &[], Body::None, by!(subscription::read), "An own subscription."),
+            route!("DELETE", "/Subscription/{id}", Some("Subscription"), Delete, AUTHORITY, &[], Body::None, by!(subscription::delete), "Ends an own subscription."),
         ];
         Self(searches.into_iter().flatten().chain(others).collect())
     }

@@ -459,11 +459,20 @@ pub fn chain_rows(conn: &mut Conn, chain: i64, after_seq: i64, limit: i64) -> Re
         .load(conn)?)
 }
 
-/// Chains with a number above `after`: (chain, head seq, head link, closed), in order.
+/// A chain as its process left it.
+#[derive(Queryable)]
+pub struct StoredChain {
+    pub id: i64,
+    pub head_seq: i64,
+    pub head_link: Vec<u8>,
+    pub closed: bool,
+}
+
+/// Every chain, in order; for verification.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn chains(conn: &mut Conn) -> Result<Vec<(i64, i64, Vec<u8>, bool)>, StoreError> {
+pub fn chains(conn: &mut Conn) -> Result<Vec<StoredChain>, StoreError> {
     Ok(audit_chain::table
         .order(audit_chain::id)
         .select((audit_chain::id, audit_chain::head_seq, audit_chain::head_link, audit_chain::closed))

@@ -10,7 +10,7 @@ use super::{
     organization::OdsCode,
 };
 
-/// FHIR RESTful interaction (`http://hl7.org/fhir/restful-interaction`).
+/// FHIR's restful interaction (`http://hl7.org/fhir/restful-interaction`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interaction {

@@ -30,7 +30,7 @@ impl PlanType {
         Self::ALL.into_iter().find(|t| t.code() == code)
     }
 
-    /// SNOMED CT code of ValueSet England-ChildProtectionPlan 1.0.0 (domain.md 2).
+    /// SNOMED CT code of the value set `England-ChildProtectionPlan` 1.0.0 (domain.md 2).
     pub fn snomed(self) -> &'static str {
         match self {
             Self::ChildProtection => "342191000000101",
