@@ -14,12 +14,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use self::cast::{Actor, DEVICE, MEMBERS, Member};
-use super::{
-    answer::{self, Answer},
-    query::Query,
-    refusal::Refusal,
-    service::Service,
-};
+use super::{answer::Answer, dispatch, query::Query, refusal::Refusal, request_id::RequestIds, service::Service};
 use crate::{
     auth::sandbox::{SandboxFault, SandboxIssuer, TokenRequest},
     cpis::types::{
@@ -246,9 +241,10 @@ impl Sandbox {
 
 /// `POST /sandbox/token`: a form in, a token out (RFC 6749). 404 outside the sandbox.
 pub async fn token(service: Data<Service>, request: HttpRequest, body: Bytes) -> HttpResponse {
-    let Some(sandbox) = &service.sandbox else { return not_here() };
+    let ids = RequestIds::of(request.headers()).unwrap_or_default();
+    let Some(sandbox) = &service.sandbox else { return not_here(&ids) };
     let media = request.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    respond(answer_to(sandbox, media, &body, service.gateway.clock.now()))
+    respond(answer_to(sandbox, media, &body, service.gateway.clock.now()), &ids)
 }
 
 fn answer_to(sandbox: &Sandbox, media: &str, body: &[u8], now: DateTime<Utc>) -> Result<TokenAnswer, TokenRefusal> {
@@ -265,7 +261,7 @@ struct ErrorAnswer {
     error_description: String,
 }
 
-fn respond(answer: Result<TokenAnswer, TokenRefusal>) -> HttpResponse {
+fn respond(answer: Result<TokenAnswer, TokenRefusal>, ids: &RequestIds) -> HttpResponse {
     let (status, body) = match answer {
         Ok(answer) => (StatusCode::OK, serde_json::to_vec(&answer)),
         Err(refusal) => {
@@ -278,18 +274,15 @@ fn respond(answer: Result<TokenAnswer, TokenRefusal>) -> HttpResponse {
     };
     let mut response = HttpResponse::build(status);
     response.insert_header(("Cache-Control", "no-store")).insert_header(("Pragma", "no-cache"));
+    ids.mirrored().into_iter().for_each(|header| {
+        response.insert_header(header);
+    });
     response.content_type("application/json").body(body.unwrap_or_default())
 }
 
 /// Outside the sandbox there is no such address.
-fn not_here() -> HttpResponse {
-    let answer = Answer::from(&Refusal::not_found());
-    let mut response = HttpResponse::build(answer.status);
-    response.insert_header(("Cache-Control", "no-store"));
-    match answer.resource.as_ref().and_then(|resource| answer::json(resource, false).ok()) {
-        Some(body) => response.content_type("application/fhir+json").body(body),
-        None => response.finish(),
-    }
+fn not_here(ids: &RequestIds) -> HttpResponse {
+    dispatch::respond(&Answer::from(&Refusal::not_found()), ids, false)
 }
 
 #[cfg(test)]
@@ -414,14 +407,16 @@ mod tests {
     #[actix_web::test]
     async fn the_endpoint_answers_as_rfc_6749_says() {
         let (_directory, sandbox) = sandbox();
-        let response = respond(answer_to(&sandbox, FORM, b"role=clinical&grant_type=x", now()));
+        let ids = RequestIds::default();
+        let response = respond(answer_to(&sandbox, FORM, b"role=clinical&grant_type=x", now()), &ids);
+        assert_eq!(response.headers().get("x-request-id").unwrap(), ids.request_id.as_str());
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers().get("cache-control").unwrap(), "no-store");
         let body: serde_json::Value = serde_json::from_slice(&to_bytes(response.into_body()).await.unwrap()).unwrap();
         assert_eq!((&body["token_type"], &body["expires_in"]), (&"Bearer".into(), &3600.into()));
 
         for (media, sent) in [(FORM, &b"role=nobody"[..]), ("application/json", b"{}"), (FORM, b"role=\xff")] {
-            let response = respond(answer_to(&sandbox, media, sent, now()));
+            let response = respond(answer_to(&sandbox, media, sent, now()), &ids);
             assert_eq!(response.status(), 400);
             assert_eq!(response.headers().get("cache-control").unwrap(), "no-store");
             let body: serde_json::Value =
@@ -433,6 +428,6 @@ mod tests {
 
     #[test]
     fn outside_the_sandbox_there_is_nothing() {
-        assert_eq!(not_here().status(), 404);
+        assert_eq!(not_here(&RequestIds::default()).status(), 404);
     }
 }
