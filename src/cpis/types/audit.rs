@@ -74,7 +74,7 @@ impl Outcome {
 }
 
 /// A resource that the request read or changed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EntityRef {
     pub resource: String,
     pub id: String,
@@ -203,4 +203,4 @@ impl AuditRow {
     }
 }
 
-masked_debug!(AuditAgent, RequestEvent);
+masked_debug!(EntityRef, AuditAgent, RequestEvent);
