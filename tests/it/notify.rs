@@ -1,8 +1,6 @@
 //! An authority subscribes and is told of accesses: over HTTP in, and over HTTP out to a real receiver. What needs a
 //! finer view of the notifier (cut-off sendings, leases, restricted children) is tested beside it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
