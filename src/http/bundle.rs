@@ -30,7 +30,7 @@ use crate::{
 /// # Errors
 /// [`Refusal`] 400 with CPF01 for an unusable envelope, 413, a refused transaction's 400, 412 or 422, 503.
 pub async fn upload(call: Call) -> Result<Answer, Refusal> {
-    let body = json::parse(&call.body).map_err(|fault| envelope_refused(vec![fault.issue()]))?;
+    let body = json::parse(&call.body, json::BUNDLE_VALUES).map_err(|fault| envelope_refused(vec![fault.issue()]))?;
     let mut bundle = read_bundle(&body, &reading(&call)).map_err(envelope_refused)?;
     let authority = &call.caller.organization;
     let mut children = HashMap::new();

@@ -41,7 +41,7 @@ pub async fn get(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn post(call: Call) -> Result<Answer, Refusal> {
-    let body = json::parse(&call.body).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
+    let body = json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
     let issues = call.service.validators.validate(&body, Profile::Base);
     if !issues.is_empty() {
         return Err(Refusal::of_body(issues));

@@ -129,7 +129,7 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
 }
 
 fn body(call: &Call) -> Result<Value, Refusal> {
-    json::parse(&call.body).map_err(|fault| Refusal::of_body(vec![fault.issue()]))
+    json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))
 }
 
 /// 400 when the body says another id than the URL (FHIR R4, http.html#update).
