@@ -2,4 +2,8 @@
 
 mod harness;
 
+mod flag_interactions;
 mod look_up;
+mod two_authorities;
+mod upload;
+mod upload_page;
