@@ -4,5 +4,9 @@
 
 mod harness;
 
+mod flag_interactions;
 mod look_up;
 mod notify;
+mod two_authorities;
+mod upload;
+mod upload_page;

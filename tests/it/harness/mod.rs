@@ -4,6 +4,8 @@ mod app;
 mod call;
 mod fixtures;
 pub mod postgres;
+mod tables;
+pub mod upload;
 
 pub use app::{Backend, TestApp};
 pub use call::{Reply, Request};
