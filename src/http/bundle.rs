@@ -13,7 +13,7 @@ use crate::{
         Error,
         types::{
             audit::Interaction,
-            upload::{FileCode, Problem, ProblemKind, RecordChange, RecordCode},
+            upload::{Door, FileCode, Problem, ProblemKind, RecordChange, RecordCode},
         },
         upload::apply::{Applied, Unreadable, Upload},
     },
@@ -26,7 +26,6 @@ use crate::{
             unjudged_outcome,
         },
     },
-    store::upload::Door,
 };
 
 /// # Errors

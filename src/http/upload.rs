@@ -15,7 +15,7 @@ use crate::{
         types::{
             NhsNumber, ShownPlan,
             child::AuthorityChild,
-            upload::{PlanChange, Problem, RecordChange},
+            upload::{Door, PlanChange, Problem, RecordChange},
         },
         upload::apply::{Applied, Change, LoadedEntry, LoadedOrganization, LoadedRecord, LoadedResource, Upload},
     },
@@ -29,7 +29,6 @@ use crate::{
             read_organization, read_patient, single_status,
         },
     },
-    store::upload::Door,
 };
 
 /// What reading an upload of this caller needs.

@@ -10,12 +10,12 @@ use uuid::Uuid;
 use super::{Conn, StoreError, schema::subscription};
 use crate::{
     clock::from_millis,
-    cpis::types::subscription::{Subscription, SubscriptionStatus},
+    cpis::types::subscription::{NewSubscription, Subscription, SubscriptionStatus},
 };
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = subscription)]
-pub(super) struct SubscriptionRow {
+struct SubscriptionRow {
     id: i64,
     uuid: String,
     authority_id: i64,
@@ -51,19 +51,6 @@ impl TryFrom<SubscriptionRow> for Subscription {
             events: row.events,
         })
     }
-}
-
-/// What an authority asks for.
-#[derive(Clone)]
-pub struct NewSubscription {
-    pub id: Uuid,
-    pub authority_id: i64,
-    pub endpoint: String,
-    /// `Name: value` lines; secret.
-    pub headers: Vec<String>,
-    pub topic: String,
-    pub reason: String,
-    pub end_ms: Option<i64>,
 }
 
 /// Stores a subscription in status `requested`; its handshake is due at once.
@@ -151,6 +138,20 @@ macro_rules! open {
     }};
 }
 pub(super) use open;
+
+/// A subscription by its key, if events are sent to it at this moment.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn find_open(conn: &mut Conn, key: i64, now_ms: i64) -> Result<Option<Subscription>, StoreError> {
+    let row: Option<SubscriptionRow> = subscription::table
+        .filter(subscription::id.eq(key))
+        .filter(open!(now_ms))
+        .select(SubscriptionRow::as_select())
+        .first(conn)
+        .optional()?;
+    row.map(Subscription::try_from).transpose()
+}
 
 /// Switches those off whose end has come; returns how many. Their headers are forgotten, as with [`delete`].
 ///

@@ -74,7 +74,7 @@ impl Outcome {
 }
 
 /// A resource that the request read or changed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EntityRef {
     pub resource: String,
     pub id: String,
@@ -91,7 +91,7 @@ pub struct QueryResult {
 }
 
 /// Who did it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AuditAgent {
     pub client_id: String,
     pub role: Role,
@@ -116,7 +116,7 @@ impl From<&Caller> for AuditAgent {
 }
 
 /// One request (or one record of an upload) in the security audit.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RequestEvent {
     pub interaction: Interaction,
     pub outcome: Outcome,
@@ -202,3 +202,18 @@ impl AuditRow {
         format!("{}-{}", self.month, self.id)
     }
 }
+
+/// An auditor's search of the security audit.
+#[derive(Clone, Debug, Default)]
+pub struct AuditSearch {
+    pub patient: Option<NhsNumber>,
+    /// Recorded in this half-open range of milliseconds.
+    pub from_ms: Option<i64>,
+    pub before_ms: Option<i64>,
+    /// (chain, highest seq) of every chain that was open or closed when the first page was made: rows above don't count.
+    pub heads: Vec<(i64, i64)>,
+    /// Rows after this id in the order newest first.
+    pub below_id: Option<i64>,
+}
+
+masked_debug!(EntityRef, AuditAgent, RequestEvent);
