@@ -63,9 +63,9 @@ const FIRST: [&str; 12] = [
     "request",
     "status",
     "severity",
-    "code",
     "system",
     "version",
+    "code",
     "start",
 ];
 

@@ -368,7 +368,7 @@ on_both_stores! {
 
         let begun = Instant::now();
         let reply = app.authority("Z9A").post("", &bundle("transaction", &entries)).await;
-        println!("500 entries on {backend:?}: {:?}", begun.elapsed());
+        eprintln!("500 entries on {backend:?}: {:?}", begun.elapsed());
 
         assert_eq!(reply.statuses(), [201; 500]);
         assert_eq!(reply.file_code(), "CPF02");
