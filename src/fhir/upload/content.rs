@@ -82,7 +82,7 @@ pub fn read_flag(
 fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) -> Result<T, Vec<Issue>> {
     if value.get("resourceType").and_then(Value::as_str) != Some(name) {
         let words = format!("The resource must be of the type that the URL says: {name}.");
-        return Err(vec![not_r4(IssueCode::Invalid, SpineCode::InvalidValue, name, &words)]);
+        return Err(vec![not_r4(IssueCode::Value, SpineCode::InvalidValue, name, &words)]);
     }
     let issues = reading.validators.validate(value, Profile::Cpis);
     if !issues.is_empty() {
@@ -92,6 +92,23 @@ fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) 
         let words = format!("The resource can't be read as {name}.");
         vec![not_r4(IssueCode::Structure, SpineCode::ValidationError, name, &words)]
     })
+}
+
+/// The resource of an update as its type, and what is wrong with its id.
+fn updated<T: DeserializeOwned>(
+    value: &Value,
+    name: &str,
+    id: &str,
+    reading: &Reading<'_>,
+) -> Result<(T, Vec<Issue>), Vec<Issue>> {
+    let same = value.get("id").and_then(Value::as_str) == Some(id);
+    let issues: Vec<Issue> = same_id(same, name).into_iter().collect();
+    match typed(value, name, reading) {
+        Ok(resource) => Ok((resource, issues)),
+        // What the profile says of the id must not hide that it isn't that of the URL.
+        Err(told) if told.iter().all(Issue::is_profile) => Err(issues.into_iter().chain(told).collect()),
+        Err(told) => Err(told),
+    }
 }
 
 pub(super) fn flag_entry(
@@ -274,9 +291,7 @@ pub(super) fn patient_entry(
     entry: usize,
     reading: &Reading<'_>,
 ) -> Result<ChildChange, Vec<Issue>> {
-    let patient: Patient = typed(value, "Patient", reading)?;
-    let mut issues: Vec<Issue> =
-        same_id(patient.id.as_deref() == Some(number.as_str()), "Patient").into_iter().collect();
+    let (patient, mut issues): (Patient, _) = updated(value, "Patient", number.as_str(), reading)?;
     let mut numbers = patient.identifier.iter().filter_map(|identifier| identifier.value_of(system::NHS_NUMBER));
     if numbers.any(|value| value != number.as_str()) {
         let words = "The identifier names another NHS number than the URL. Make the two agree.";
@@ -334,8 +349,7 @@ pub(super) fn organization_entry(
     entry: usize,
     reading: &Reading<'_>,
 ) -> Result<OrganizationChange, Vec<Issue>> {
-    let organization: Organization = typed(value, "Organization", reading)?;
-    let mut issues: Vec<Issue> = same_id(organization.id.as_deref() == Some(id), "Organization").into_iter().collect();
+    let (organization, mut issues): (Organization, _) = updated(value, "Organization", id, reading)?;
     let mut codes = organization.identifier.iter().filter_map(|identifier| identifier.value_of(system::ODS_CODE));
     if id != reading.sender.as_str() || codes.any(|code| code != reading.sender.as_str()) {
         issues.push(rule("Organization", "You may send only your own authority's details."));
