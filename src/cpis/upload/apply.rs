@@ -408,7 +408,7 @@ fn audit(
         let mut event = RequestEvent::new(upload.interaction, &upload.caller, &upload.context);
         event.patient = unreadable.nhs_number;
         event.upload = Some(id);
-        refuse(&mut event);
+        refuse(&mut event, ProblemKind::Rule);
         tx.append_audit(now, event)?;
     }
     if let Some(organization) = &judged.organization {
@@ -418,7 +418,7 @@ fn audit(
         event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: ods, version });
         event.upload = Some(id);
         if organization.is_err() || !stored {
-            refuse(&mut event);
+            refuse(&mut event, organization.as_ref().err().map_or(ProblemKind::Rule, |problem| problem.kind));
         }
         tx.append_audit(now, event)?;
     }
@@ -428,7 +428,7 @@ fn audit(
         let rows = i64::try_from(upload.records.len() + upload.unreadable.len()).unwrap_or(i64::MAX);
         event.result = Some(QueryResult { rows, first: None, last: None });
         if !stored {
-            refuse(&mut event);
+            refuse(&mut event, ProblemKind::Rule);
         }
         tx.append_audit(now, event)?;
     }
@@ -454,11 +454,11 @@ fn record_event(
         Ok(loaded) => {
             event.entity = loaded.entries.last().map(entity_of);
             if !stored {
-                refuse(&mut event);
+                refuse(&mut event, ProblemKind::Rule);
             }
         }
         Err(problems) => {
-            refuse(&mut event);
+            refuse(&mut event, kind_of(problems));
             if code_of(problems) == RecordCode::Cpr02 {
                 // Nothing of a child with a restricted record may be stored, not even in the request's path.
                 event.patient = None;
@@ -470,9 +470,20 @@ fn record_event(
     event
 }
 
-fn refuse(event: &mut RequestEvent) {
+fn refuse(event: &mut RequestEvent, why: ProblemKind) {
+    // The Spine code that the authority is answered with.
+    let code = match why {
+        ProblemKind::Rule => "INVALID_VALUE",
+        ProblemKind::Version => "RESOURCE_VERSION_MISMATCH",
+        ProblemKind::NotFound | ProblemKind::Gone => "RESOURCE_NOT_FOUND",
+    };
     event.outcome = Outcome::Refused;
-    event.refusal = Some("INVALID_VALUE".to_owned());
+    event.refusal = Some(code.to_owned());
+}
+
+/// The kind that stands for a refused record: that of its first problem.
+fn kind_of(problems: &[Problem]) -> ProblemKind {
+    problems.first().map_or(ProblemKind::Rule, |problem| problem.kind)
 }
 
 fn asked_change(change: &PlanChange) -> Change {
