@@ -4,5 +4,9 @@
 
 mod harness;
 
+mod callers;
+mod documents;
+mod layering;
 mod look_up;
 mod notify;
+mod refusals;
