@@ -8,6 +8,7 @@ use super::{
 };
 use crate::cpis::types::{
     OdsCode, Organization,
+    audit::AuditAgent,
     caller::{Author, Caller, Client, ResponsiblePerson, Role},
 };
 
@@ -42,9 +43,9 @@ pub enum AuthFault {
     /// 401.
     #[error(transparent)]
     Token(#[from] TokenFault),
-    /// 403: the token is genuine, but its bearer can't be a caller. `client_id` is for the audit.
+    /// 403: the token is genuine, but its bearer can't be a caller. `agent` is who it is, for the audit.
     #[error("{reason}")]
-    Forbidden { client_id: String, reason: &'static str },
+    Forbidden { agent: Box<AuditAgent>, reason: &'static str },
     /// 503.
     #[error(transparent)]
     Directory(#[from] DirectoryFault),
@@ -70,11 +71,12 @@ impl Tokens {
         if client.disabled {
             return Err(TokenFault::DisabledClient.into());
         }
-        let (author, ods, activities) = authorship(claims, &client, directory)?;
-        let organization = directory
-            .organization(&ods)?
-            .filter(|o| o.active)
-            .ok_or_else(|| forbidden(&client, "The caller's organisation is not registered here, or not active"))?;
+        let bearer = Bearer { client: &client, token };
+        let (author, ods, activities) = bearer.authorship(claims, directory)?;
+        let Some(organization) = directory.organization(&ods)?.filter(|o| o.active) else {
+            let reason = "The caller's organisation is not registered here, or not active";
+            return Err(bearer.forbidden(author, ods, reason));
+        };
         Ok(Caller {
             role: client.role,
             organization,
@@ -103,48 +105,69 @@ fn tail(token: &str) -> String {
     if start == 0 { String::new() } else { token.get(start..).unwrap_or_default().to_owned() }
 }
 
-fn forbidden(client: &Client, reason: &'static str) -> AuthFault {
-    AuthFault::Forbidden { client_id: client.client_id.clone(), reason }
+/// A registered client and its genuine token.
+struct Bearer<'a> {
+    client: &'a Client,
+    token: &'a str,
 }
 
-/// Who acts, for which organisation, with which activity codes.
-fn authorship(
-    claims: Claims,
-    client: &Client,
-    directory: &dyn Directory,
-) -> Result<(Author, OdsCode, Vec<String>), AuthFault> {
-    match (claims.user, client.role) {
-        (Some(user), Role::Clinical) => Ok((Author::Person(user.user), user.organization, user.activities)),
-        // The organisation of any other client is the one it was registered for, whoever sits at it.
-        (Some(user), _) => Ok((Author::Person(user.user), client.organization.clone(), user.activities)),
-        (None, Role::Clinical) => {
-            let author = device(client, claims.responsible, claims.site, directory)?;
-            Ok((author, client.organization.clone(), client.activities.clone()))
-        }
-        (None, _) => Ok((Author::System, client.organization.clone(), client.activities.clone())),
+impl Bearer<'_> {
+    fn forbidden(&self, author: Author, organization: OdsCode, reason: &'static str) -> AuthFault {
+        let agent = AuditAgent {
+            client_id: self.client.client_id.clone(),
+            role: self.client.role,
+            // The register may have no name for it.
+            organization_name: organization.as_str().to_owned(),
+            organization,
+            author,
+            token_tail: tail(self.token),
+        };
+        AuthFault::Forbidden { agent: Box::new(agent), reason }
     }
-}
 
-/// A clinical client without a user: registered as unattended, with somebody who answers for it and a site (design 10).
-fn device(
-    client: &Client,
-    responsible: Option<ResponsiblePerson>,
-    site: Option<OdsCode>,
-    directory: &dyn Directory,
-) -> Result<Author, AuthFault> {
-    if !client.unattended {
-        return Err(forbidden(client, "The access token names no user, and the client may not call without one"));
-    }
-    let responsible = responsible.ok_or_else(|| {
-        forbidden(client, "The access token names no responsible person: add the claim cpis_responsible_person")
-    })?;
-    let site = site.ok_or_else(|| forbidden(client, "The access token names no site: add the claim cpis_site"))?;
-    // The register need not hold every site; but one that it holds must be the client's own.
-    if let Some(known) = directory.organization(&site)? {
-        let own = known.ods == client.organization || known.part_of.as_ref() == Some(&client.organization);
-        if !own || !known.active {
-            return Err(forbidden(client, "The claim cpis_site names a site that is not the client's, or not active"));
+    /// Who acts, for which organisation, with which activity codes.
+    fn authorship(
+        &self,
+        claims: Claims,
+        directory: &dyn Directory,
+    ) -> Result<(Author, OdsCode, Vec<String>), AuthFault> {
+        let client = self.client;
+        match (claims.user, client.role) {
+            (Some(user), Role::Clinical) => Ok((Author::Person(user.user), user.organization, user.activities)),
+            // The organisation of any other client is the one it was registered for, whoever sits at it.
+            (Some(user), _) => Ok((Author::Person(user.user), client.organization.clone(), user.activities)),
+            (None, Role::Clinical) => {
+                let author = self.device(claims.responsible, claims.site, directory)?;
+                Ok((author, client.organization.clone(), client.activities.clone()))
+            }
+            (None, _) => Ok((Author::System, client.organization.clone(), client.activities.clone())),
         }
     }
-    Ok(Author::Device { responsible, site: Some(site) })
+
+    /// A clinical client without a user: registered as unattended, with somebody who answers for it and a site
+    /// (design 10).
+    fn device(
+        &self,
+        responsible: Option<ResponsiblePerson>,
+        site: Option<OdsCode>,
+        directory: &dyn Directory,
+    ) -> Result<Author, AuthFault> {
+        let forbidden = |reason| self.forbidden(Author::System, self.client.organization.clone(), reason);
+        if !self.client.unattended {
+            return Err(forbidden("The access token names no user, and the client may not call without one"));
+        }
+        let responsible = responsible.ok_or_else(|| {
+            forbidden("The access token names no responsible person: add the claim cpis_responsible_person")
+        })?;
+        let site = site.ok_or_else(|| forbidden("The access token names no site: add the claim cpis_site"))?;
+        // The register need not hold every site; but one that it holds must be the client's own.
+        if let Some(known) = directory.organization(&site)? {
+            let own =
+                known.ods == self.client.organization || known.part_of.as_ref() == Some(&self.client.organization);
+            if !own || !known.active {
+                return Err(forbidden("The claim cpis_site names a site that is not the client's, or not active"));
+            }
+        }
+        Ok(Author::Device { responsible, site: Some(site) })
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
             caller::Role,
         },
     },
-    fhir::{render, resource::Resource},
+    fhir::{outcome::IssueCode, render, resource::Resource},
 };
 
 pub const PARAMETERS: &[Parameter] = &[
@@ -137,10 +137,9 @@ async fn security_audit(call: Call) -> Result<Answer, Refusal> {
     for date in call.query.values("date") {
         let one = date_range::parse(date, &call.service.gateway.calendar);
         range = range.and(one.ok_or_else(|| {
-            bad_value(
-                "date",
-                "must be eq, ge, gt, le or lt and a date such as 2026-11-03, or an instant with its offset",
-            )
+            let why = "must be eq, ge, gt, le or lt and a date such as 2026-11-03, or an instant with its offset";
+            let refusal = bad_value("date", why);
+            if date_range::has_unknown_prefix(date) { refusal.with_code(IssueCode::NotSupported) } else { refusal }
         })?);
     }
     let counted = only_count || patient.is_some() || paging::accurate_total(&call.query)?;

@@ -24,6 +24,15 @@ impl DateRange {
     }
 }
 
+const PREFIXES: [&str; 5] = ["eq", "ge", "gt", "le", "lt"];
+
+/// Whether a value begins with a prefix that is not known here, such as R4's `ap`.
+pub fn has_unknown_prefix(text: &str) -> bool {
+    let prefix = text.get(..2).filter(|prefix| prefix.bytes().all(|b| b.is_ascii_lowercase()));
+    let number_follows = text.as_bytes().get(2).is_some_and(u8::is_ascii_digit);
+    number_follows && prefix.is_some_and(|prefix| !PREFIXES.contains(&prefix))
+}
+
 /// Reads `[eq|ge|gt|le|lt]` and a year, month, day or instant with an offset; `None` for anything else.
 pub fn parse(text: &str, calendar: &Calendar) -> Option<DateRange> {
     let (prefix, value) = match text.get(..2) {

@@ -21,10 +21,13 @@ use super::{
     routes::{Route, Routes},
     service::Service,
 };
-use crate::cpis::types::{
-    NhsNumber,
-    audit::{Interaction, Outcome, RequestEvent},
-    caller::{Caller, RequestContext},
+use crate::{
+    auth::AuthFault,
+    cpis::types::{
+        NhsNumber,
+        audit::{AuditAgent, Interaction, Outcome, RequestEvent},
+        caller::{Caller, RequestContext},
+    },
 };
 
 /// What a handler gets: everything of the request, parsed and permitted.
@@ -112,15 +115,21 @@ async fn answer_for(
     if let Some(route) = route.filter(|route| route.is_open()) {
         ids?;
         acceptable(request, request.query_string())?;
+        Query::parse(request.query_string())?.check(&[route.parameters, FORMAT])?;
         return route.open(service);
     }
     let header = request.headers().get("authorization").map(|value| value.to_str().unwrap_or("?").to_owned());
-    let caller = service.authenticate(header).await?;
     let id = route.map(|route| route.id_of(&service.settings.base_path, request.path())).unwrap_or_default();
-    let mut seen = Seen { patient: NhsNumber::parse(&id).ok(), interaction: Interaction::Operation };
-    if let Some(route) = route {
-        seen.interaction = route.interaction;
-    }
+    let mut seen = Seen::of(route, &id, request.query_string());
+    let caller = match service.authenticate(header).await {
+        Ok(caller) => caller,
+        Err(AuthFault::Forbidden { agent, reason }) => {
+            let refusal = Refusal::new(Case::Forbidden, reason);
+            audit_refusal(service, *agent, &context, &seen, &refusal).await?;
+            return Err(refusal);
+        }
+        Err(fault) => return Err(fault.into()),
+    };
     let result = async {
         ids?;
         let route = route.ok_or_else(|| routes.refuse_unknown(&service.settings.base_path, request))?;
@@ -145,7 +154,7 @@ async fn answer_for(
         Ok(answer) => Ok(answer),
         Err(refusal) if refusal.already_audited() => Err(refusal),
         Err(refusal) => {
-            audit_refusal(service, &caller, &context, &seen, &refusal).await?;
+            audit_refusal(service, AuditAgent::from(&caller), &context, &seen, &refusal).await?;
             Err(refusal)
         }
     }
@@ -157,15 +166,26 @@ struct Seen {
     interaction: Interaction,
 }
 
+impl Seen {
+    /// The path and the query string, before anything of them is judged: whoever is refused named that patient.
+    fn of(route: Option<&Route>, id: &str, query: &str) -> Self {
+        let asked = || Query::parse(query).ok()?.patient_for_audit();
+        Self {
+            patient: NhsNumber::parse(id).ok().or_else(asked),
+            interaction: route.map_or(Interaction::Operation, |route| route.interaction),
+        }
+    }
+}
+
 /// Writes the refusal of a known caller into the security audit before it is answered.
 async fn audit_refusal(
     service: &Service,
-    caller: &Caller,
+    agent: AuditAgent,
     context: &RequestContext,
     seen: &Seen,
     refusal: &Refusal,
 ) -> Result<(), Refusal> {
-    let mut event = RequestEvent::new(seen.interaction, caller, context);
+    let mut event = RequestEvent::by(seen.interaction, agent, context);
     event.outcome = if refusal.status().is_server_error() { Outcome::Failed } else { Outcome::Refused };
     event.refusal = Some(refusal.spine_code().to_owned());
     event.patient = seen.patient;
@@ -174,23 +194,39 @@ async fn audit_refusal(
 
 /// 406 unless FHIR JSON is acceptable; `_format` overrides `Accept`.
 fn acceptable(request: &HttpRequest, query: &str) -> Result<(), Refusal> {
-    let json = |media: &str| {
-        let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        matches!(media.as_str(), "application/fhir+json" | "application/json" | "json" | "*/*" | "application/*" | "")
-    };
-    let refused =
-        || Refusal::new(Case::Accept, "Only FHIR JSON can be given: accept application/fhir+json or application/json.");
     let formats = Query::parse(query)?;
-    if let Some(format) = formats.values("_format").next() {
-        // A plus sign in a query is a space; the media type is meant all the same.
-        return if json(&format.replace(' ', "+")) { Ok(()) } else { Err(refused()) };
+    if formats.values("_format").next().is_some() {
+        return acceptable_formats(&formats);
     }
     let mut accepts = request.headers().get_all("accept").peekable();
     if accepts.peek().is_none() {
         return Ok(());
     }
-    let fits = accepts.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(json);
-    if fits { Ok(()) } else { Err(refused()) }
+    let fits = |range: &str| is_json(range) && !is_declined(range);
+    let fits = accepts.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(fits);
+    if fits { Ok(()) } else { Err(not_acceptable()) }
+}
+
+/// Each `_format` must be JSON.
+fn acceptable_formats(query: &Query) -> Result<(), Refusal> {
+    // A plus sign in a query is a space; the media type is meant all the same.
+    let fits = query.values("_format").all(|format| is_json(&format.replace(' ', "+")));
+    if fits { Ok(()) } else { Err(not_acceptable()) }
+}
+
+fn is_json(media: &str) -> bool {
+    let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(media.as_str(), "application/fhir+json" | "application/json" | "json" | "*/*" | "application/*" | "")
+}
+
+/// Whether a media range has the weight 0 (RFC 9110 12.4.2).
+fn is_declined(range: &str) -> bool {
+    let weight = range.split(';').skip(1).find_map(|part| part.trim().strip_prefix("q="));
+    weight.is_some_and(|weight| weight.parse::<f32>().is_ok_and(|weight| weight == 0.0))
+}
+
+fn not_acceptable() -> Refusal {
+    Refusal::new(Case::Accept, "Only FHIR JSON can be given: accept application/fhir+json or application/json.")
 }
 
 /// The body within its limit; 415 for another type than the route takes.
@@ -241,6 +277,7 @@ fn read_query(route: &Route, request: &HttpRequest, body: &Bytes, seen: &mut See
     }
     seen.patient = seen.patient.or_else(|| query.patient_for_audit());
     query.check(&[route.parameters, FORMAT])?;
+    acceptable_formats(&query)?;
     if let Some(pretty) = query.single("_pretty")?
         && !matches!(pretty, "true" | "false")
     {

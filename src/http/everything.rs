@@ -42,12 +42,12 @@ pub async fn get(call: Call) -> Result<Answer, Refusal> {
 /// [`Refusal`] by design 4.
 pub async fn post(call: Call) -> Result<Answer, Refusal> {
     let body = json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
+    if body.get("resourceType").and_then(serde_json::Value::as_str) != Some("Parameters") {
+        return Err(Refusal::new(Case::Body, "Please send a Parameters resource."));
+    }
     let issues = call.service.validators.validate(&body, Profile::Base);
     if !issues.is_empty() {
         return Err(Refusal::of_body(issues));
-    }
-    if body.get("resourceType").and_then(serde_json::Value::as_str) != Some("Parameters") {
-        return Err(Refusal::new(Case::Body, "Please send a Parameters resource."));
     }
     if body.get("parameter").is_some() {
         let refusal =

@@ -30,14 +30,17 @@ mod unscheduled;
 mod upload;
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, Resource, Route,
+    guard::fn_guard,
+    middleware::DefaultHeaders,
     web::{self, Data, Payload, ServiceConfig},
 };
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::{
     answer::Answer,
     refusal::{Case, Refusal},
+    request_id::RequestIds,
     routes::Routes,
     service::Service,
 };
@@ -51,12 +54,41 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
     config
         .app_data(service)
         .app_data(Data::new(Routes::default()))
-        .route("/_ping", web::get().to(health::ping))
-        .route("/_status", web::get().to(health::status))
-        .route("/sandbox/token", web::post().to(sandbox::token))
-        .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document))
+        .service(only_get("/_ping", web::get().to(health::ping)))
+        .service(only_get("/_status", web::get().to(health::status)))
+        .service(
+            web::resource("/sandbox/token")
+                .route(web::post().to(sandbox::token))
+                .default_service(web::to(sandbox::another_method)),
+        )
+        .service(
+            web::scope("")
+                .guard(fn_guard(|context| {
+                    let path = context.head().uri.path();
+                    path == "/openapi.json" || path.starts_with("/docs/")
+                }))
+                .wrap(DefaultHeaders::new().add(("Content-Security-Policy", PAGE_POLICY)))
+                // Without that the page would ask a validator on the internet about the document.
+                .service(
+                    SwaggerUi::new("/docs/{_:.*}")
+                        .url("/openapi.json", document)
+                        .config(Config::default().validator_url("none")),
+                ),
+        )
         .route("/docs", web::get().to(docs))
         .default_service(web::to(below_base));
+}
+
+/// The API page may load and ask nothing but this server; its scripts set styles on elements.
+const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
+                           base-uri 'none'; frame-ancestors 'none'";
+
+fn only_get(path: &str, route: Route) -> Resource {
+    let refuse = |request: HttpRequest| async move {
+        let ids = RequestIds::of(request.headers()).unwrap_or_default();
+        dispatch::respond(&Answer::from(&Refusal::method("GET")), &ids, false)
+    };
+    web::resource(path).route(route).default_service(web::to(refuse))
 }
 
 /// The API page is a directory: its files are relative to it.
@@ -76,5 +108,5 @@ async fn below_base(
         return dispatch::dispatch(service.into_inner(), &routes, request, payload).await;
     }
     let refusal = Refusal::new(Case::NotFound, format!("There is nothing here. The FHIR base is {base}."));
-    dispatch::respond(&Answer::from(&refusal), &request_id::RequestIds::default(), false)
+    dispatch::respond(&Answer::from(&refusal), &RequestIds::default(), false)
 }

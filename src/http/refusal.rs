@@ -161,6 +161,11 @@ impl Refusal {
         self.issues.first().map_or(self.case.row().2, |issue| issue.spine).code()
     }
 
+    /// 405 with the methods that the path has.
+    pub fn method(allow: &str) -> Self {
+        Self::new(Case::Method, format!("This path takes {allow}.")).with_header("Allow", allow)
+    }
+
     /// 404 in words that fit an id that was never given and one that the caller may not know of.
     pub fn not_found() -> Self {
         Self::new(Case::NotFound, "There is no such resource here.")

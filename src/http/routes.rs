@@ -176,8 +176,7 @@ impl Routes {
         if allowed.is_empty() {
             return Refusal::new(Case::NotFound, "There is no such path here. GET metadata lists what there is.");
         }
-        let allow = allowed.join(", ");
-        Refusal::new(Case::Method, format!("This path takes {allow}.")).with_header("Allow", allow)
+        Refusal::method(&allowed.join(", "))
     }
 }
 

@@ -240,16 +240,32 @@ impl Sandbox {
 }
 
 /// `POST /sandbox/token`: a form in, a token out (RFC 6749). 404 outside the sandbox.
-pub async fn token(service: Data<Service>, request: HttpRequest, body: Bytes) -> HttpResponse {
+pub async fn token(
+    service: Data<Service>,
+    request: HttpRequest,
+    body: Result<Bytes, actix_web::Error>,
+) -> HttpResponse {
     let ids = RequestIds::of(request.headers()).unwrap_or_default();
     // Outside the sandbox there is no such address.
     let Some(sandbox) = &service.sandbox else {
         return dispatch::respond(&Answer::from(&Refusal::not_found()), &ids, false);
     };
     let media = request.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut response = respond(answer_to(sandbox, media, &body, service.gateway.clock.now()));
+    // A body that is too long or breaks off is no form.
+    let answer = match body {
+        Ok(body) => answer_to(sandbox, media, &body, service.gateway.clock.now()),
+        Err(_) => Err(TokenRefusal::Form),
+    };
+    let mut response = respond(answer);
     ids.mirror(&mut response);
     response
+}
+
+/// Any other method on its address: 405 in the sandbox, 404 outside.
+pub async fn another_method(service: Data<Service>, request: HttpRequest) -> HttpResponse {
+    let ids = RequestIds::of(request.headers()).unwrap_or_default();
+    let refusal = if service.sandbox.is_some() { Refusal::method("POST") } else { Refusal::not_found() };
+    dispatch::respond(&Answer::from(&refusal), &ids, false)
 }
 
 fn answer_to(sandbox: &Sandbox, media: &str, body: &[u8], now: DateTime<Utc>) -> Result<TokenAnswer, TokenRefusal> {

@@ -136,7 +136,7 @@ fn asked(call: &Call) -> Result<NewSubscription, Refusal> {
     let body = json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
     if body.get("resourceType").and_then(Value::as_str).is_some_and(|name| name != "Subscription") {
         let text = "Send a Subscription here.";
-        let issue = Issue::error(IssueCode::Invalid, SpineCode::InvalidValue, text).at("resourceType");
+        let issue = Issue::error(IssueCode::Value, SpineCode::InvalidValue, text).at("Subscription");
         return Err(Refusal::of_body(vec![issue]));
     }
     let mut issues = call.service.validators.validate(&body, Profile::Cpis);

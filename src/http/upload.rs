@@ -21,9 +21,9 @@ use crate::{
     },
     fhir::{
         json,
-        outcome::{Issue, IssueCode, SpineCode},
+        outcome::Issue,
         render::{self, View},
-        resource::Resource,
+        resource::{OperationOutcome, Resource},
         upload::{
             Criteria, FlagRequest, Loaded, Reading, Stored, delete_by_id, loaded_outcome, problem_issue, read_flag,
             read_organization, read_patient, single_status,
@@ -46,6 +46,7 @@ pub fn reading(call: &Call) -> Reading<'_> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn create_flag(call: Call) -> Result<Answer, Refusal> {
+    let preference = preference(&call)?;
     let body = body(&call)?;
     let if_none_exist = match call.headers.get("if-none-exist") {
         None => None,
@@ -53,7 +54,7 @@ pub async fn create_flag(call: Call) -> Result<Answer, Refusal> {
     };
     let request = FlagRequest::Create { if_none_exist };
     let (number, change) = read_flag(&body, &request, &reading(&call)).map_err(refused)?;
-    put_flag(call, number, change).await
+    put_flag(call, number, change, preference).await
 }
 
 /// `PUT Flag/{id}`, with `If-Match` if it is sent.
@@ -62,17 +63,22 @@ pub async fn create_flag(call: Call) -> Result<Answer, Refusal> {
 /// [`Refusal`] by design 4.
 pub async fn update_flag(call: Call) -> Result<Answer, Refusal> {
     let id = Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
+    let preference = preference(&call)?;
     let body = body(&call)?;
-    same_id(&call, &body, "Flag.id")?;
     let request = FlagRequest::Update { id, if_match: call.if_match()? };
     let (number, change) = read_flag(&body, &request, &reading(&call)).map_err(refused)?;
-    put_flag(call, number, change).await
+    put_flag(call, number, change, preference).await
 }
 
-async fn put_flag(call: Call, number: NhsNumber, change: PlanChange) -> Result<Answer, Refusal> {
+async fn put_flag(
+    call: Call,
+    number: NhsNumber,
+    change: PlanChange,
+    preference: Preference,
+) -> Result<Answer, Refusal> {
     let record = RecordChange { nhs_number: number, child: None, plans: vec![change] };
     let loaded = apply(&call, record, "Flag").await?;
-    answer(&call, loaded, "Flag")
+    answer(&call, loaded, "Flag", preference)
 }
 
 /// `DELETE Flag/{id}`, with `If-Match` if it is sent.
@@ -94,13 +100,13 @@ pub async fn delete_flag(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn patient(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {
+    let preference = preference(&call)?;
     let body = body(&call)?;
-    same_id(&call, &body, "Patient.id")?;
     let if_match = call.if_match()?;
     let child = read_patient(&body, number, if_match, &reading(&call)).map_err(refused)?;
     let record = RecordChange { nhs_number: number, child: Some(child), plans: Vec::new() };
     let loaded = apply(&call, record, "Patient").await?;
-    answer(&call, loaded, "Patient")
+    answer(&call, loaded, "Patient", preference)
 }
 
 /// `PUT Organization/{ods}`, with `If-Match` if it is sent.
@@ -111,8 +117,8 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
     if call.id != call.caller.organization.ods.as_str() {
         return Err(Refusal::new(Case::Forbidden, "An authority may only change its own organisation."));
     }
+    let preference = preference(&call)?;
     let body = body(&call)?;
-    same_id(&call, &body, "Organization.id")?;
     let if_match = call.if_match()?;
     let change = read_organization(&body, &call.id, if_match, &reading(&call)).map_err(refused)?;
     let mut upload = single(&call, Vec::new());
@@ -121,7 +127,7 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
         Some(Ok(organization)) => {
             let loaded = loaded_organization(&organization);
             let resource = render::organization(&organization.organization).into();
-            answer_with(&call, &loaded, resource, "Organization", &[])
+            Ok(answer_with(&call, &loaded, resource, loaded_outcome(loaded.stored, &[], "Organization"), preference))
         }
         Some(Err(problem)) => Err(problems_refused(&[problem], "Organization")),
         None => Err(Refusal::not_found()),
@@ -130,18 +136,6 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
 
 fn body(call: &Call) -> Result<Value, Refusal> {
     json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))
-}
-
-/// 400 when the body says another id than the URL (FHIR R4, http.html#update).
-fn same_id(call: &Call, body: &Value, expression: &str) -> Result<(), Refusal> {
-    match body.get("id").and_then(Value::as_str) {
-        Some(id) if id != call.id => {
-            let issue =
-                Issue::error(IssueCode::Invariant, SpineCode::InvalidValue, "The id must be the one in the URL.");
-            Err(Refusal::with_issues(Case::Body, vec![issue.at(expression)]))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn refused(issues: Vec<Issue>) -> Refusal {
@@ -227,14 +221,15 @@ pub fn loaded_organization(loaded: &LoadedOrganization) -> Loaded {
     }
 }
 
-fn answer(call: &Call, loaded: LoadedRecord, root: &str) -> Result<Answer, Refusal> {
+fn answer(call: &Call, loaded: LoadedRecord, root: &str, preference: Preference) -> Result<Answer, Refusal> {
     let entry = loaded.entries.first().ok_or_else(Refusal::not_found)?;
     let outcome = loaded_of(entry);
     let resource = match &entry.resource {
         LoadedResource::Child(child) => owner_patient(child),
         LoadedResource::Plan(shown) => owner_flag(call, shown),
     };
-    answer_with(call, &outcome, resource, root, &loaded.warnings)
+    let told = loaded_outcome(outcome.stored, &loaded.warnings, root);
+    Ok(answer_with(call, &outcome, resource, told, preference))
 }
 
 /// The plan as its owner gets it.
@@ -253,18 +248,18 @@ fn answer_with(
     call: &Call,
     loaded: &Loaded,
     resource: Resource,
-    root: &str,
-    warnings: &[crate::cpis::types::upload::Warning],
-) -> Result<Answer, Refusal> {
+    told: OperationOutcome,
+    preference: Preference,
+) -> Answer {
     let created = loaded.stored == Stored::Created;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("{}/{}/_history/{}", call.service.settings.base_url, loaded.reference, loaded.version);
-    let answer = match preference(call)? {
+    let answer = match preference {
         Preference::Minimal => Answer::empty(status),
-        Preference::OperationOutcome => Answer::ok(loaded_outcome(loaded.stored, warnings, root)).with_status(status),
+        Preference::OperationOutcome => Answer::ok(told).with_status(status),
         Preference::Representation => Answer::ok(resource).with_status(status),
     };
-    Ok(answer.with_version(loaded.version, loaded.modified).with_header("Location", location))
+    answer.with_version(loaded.version, loaded.modified).with_header("Location", location)
 }
 
 enum Preference {
@@ -273,6 +268,7 @@ enum Preference {
     OperationOutcome,
 }
 
+/// What `Prefer` asks for; read before anything is stored, so that a refusal means that nothing was.
 fn preference(call: &Call) -> Result<Preference, Refusal> {
     let preferences = call.header("prefer").unwrap_or_default();
     match preferences.split([',', ';']).map(str::trim).find_map(|part| part.strip_prefix("return=")) {

@@ -197,7 +197,12 @@ impl Loop {
         if batch.is_empty() {
             return;
         }
-        let outcomes = match self.attempt(&mut batch) {
+        let attempted = match self.attempt(&mut batch) {
+            // Lost before the commit, so nothing of it is stored; a new connection tells whether the database is back.
+            Err(StoreError::Unavailable(_)) => self.attempt(&mut batch),
+            attempted => attempted,
+        };
+        let outcomes = match attempted {
             Ok(outcomes) => outcomes,
             Err(StoreError::Race | StoreError::Busy) => batch.iter_mut().map(|job| self.alone(job)).collect(),
             Err(error) => {

@@ -149,6 +149,11 @@ pub struct RequestEvent {
 impl RequestEvent {
     /// A success without more to say; fields are then set by name.
     pub fn new(interaction: Interaction, caller: &Caller, context: &RequestContext) -> Self {
+        Self::by(interaction, caller.into(), context)
+    }
+
+    /// The same of somebody who need not have become a caller.
+    pub fn by(interaction: Interaction, agent: AuditAgent, context: &RequestContext) -> Self {
         Self {
             interaction,
             outcome: Outcome::Success,
@@ -156,7 +161,7 @@ impl RequestEvent {
             request_id: context.request_id.clone(),
             request_line: context.request_line.clone(),
             address: context.address.map(|a| a.to_string()),
-            agent: caller.into(),
+            agent,
             patient: None,
             entity: None,
             access: None,

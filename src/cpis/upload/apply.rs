@@ -427,7 +427,7 @@ impl Keeping<'_> {
         for unreadable in &self.upload.unreadable {
             let mut event = self.event(self.upload.interaction);
             event.patient = unreadable.nhs_number;
-            self.refuse_record(&mut event);
+            self.refuse_record(&mut event, ProblemKind::Rule);
             tx.append_audit(self.now, event)?;
         }
         if let Some(organization) = &self.judged.organization {
@@ -437,7 +437,7 @@ impl Keeping<'_> {
             let version = loaded.map(|loaded| loaded.organization.version);
             event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: ods, version });
             if loaded.is_none() {
-                refuse(&mut event);
+                refuse(&mut event, organization.as_ref().err().map_or(ProblemKind::Rule, |problem| problem.kind));
             }
             tx.append_audit(self.now, event)?;
         }
@@ -447,7 +447,7 @@ impl Keeping<'_> {
             let rows = i64::try_from(rows).unwrap_or(i64::MAX);
             event.result = Some(QueryResult { rows, first: None, last: None });
             if !self.stored {
-                refuse(&mut event);
+                refuse(&mut event, ProblemKind::Rule);
             }
             tx.append_audit(self.now, event)?;
         }
@@ -471,13 +471,14 @@ impl Keeping<'_> {
         match outcome {
             Ok(loaded) if self.stored => event.entity = loaded.entries.last().map(entity_of),
             // What a refused transaction made is undone: it has no id to be named by.
-            Ok(_) | Err(_) => self.refuse_record(&mut event),
+            Ok(_) => self.refuse_record(&mut event, ProblemKind::Rule),
+            Err(problems) => self.refuse_record(&mut event, kind_of(problems)),
         }
         event
     }
 
-    fn refuse_record(&self, event: &mut RequestEvent) {
-        refuse(event);
+    fn refuse_record(&self, event: &mut RequestEvent, why: ProblemKind) {
+        refuse(event, why);
         if event.patient.is_some_and(|number| self.is_withheld(&number)) {
             // Not even in the request's path.
             event.patient = None;
@@ -491,9 +492,20 @@ fn code_of(problems: &[Problem]) -> RecordCode {
     RecordCode::standing_for(problems.iter().map(|problem| problem.code)).unwrap_or(RecordCode::Cpr07)
 }
 
-fn refuse(event: &mut RequestEvent) {
+fn refuse(event: &mut RequestEvent, why: ProblemKind) {
+    // The Spine code that the authority is answered with.
+    let code = match why {
+        ProblemKind::Rule => "INVALID_VALUE",
+        ProblemKind::Version => "RESOURCE_VERSION_MISMATCH",
+        ProblemKind::NotFound | ProblemKind::Gone => "RESOURCE_NOT_FOUND",
+    };
     event.outcome = Outcome::Refused;
-    event.refusal = Some("INVALID_VALUE".to_owned());
+    event.refusal = Some(code.to_owned());
+}
+
+/// The kind that stands for a refused record: that of its first problem.
+fn kind_of(problems: &[Problem]) -> ProblemKind {
+    problems.first().map_or(ProblemKind::Rule, |problem| problem.kind)
 }
 
 fn asked_change(change: &PlanChange) -> Change {

@@ -324,7 +324,7 @@ impl UploadBundle {
 
 fn entries<'a>(body: &'a Value, reading: &Reading<'_>) -> Result<&'a [Value], Vec<Issue>> {
     if body.get("resourceType").and_then(Value::as_str) != Some("Bundle") {
-        return Err(vec![not_r4(IssueCode::Invalid, SpineCode::ValidationError, "Bundle", AN_UPLOAD_IS)]);
+        return Err(vec![not_r4(IssueCode::Structure, SpineCode::ValidationError, "Bundle", AN_UPLOAD_IS)]);
     }
     let entries = body.get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if entries.is_empty() {

@@ -86,7 +86,7 @@ pub fn read_flag(
 fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) -> Result<(T, Vec<Issue>), Vec<Issue>> {
     if value.get("resourceType").and_then(Value::as_str) != Some(name) {
         let words = format!("The resource must be of the type that the URL says: {name}.");
-        return Err(vec![not_r4(IssueCode::Invalid, SpineCode::InvalidValue, name, &words)]);
+        return Err(vec![not_r4(IssueCode::Value, SpineCode::InvalidValue, name, &words)]);
     }
     let issues = reading.validators.validate(value, Profile::Cpis);
     match T::deserialize(value) {

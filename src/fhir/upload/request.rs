@@ -269,6 +269,6 @@ pub(super) fn unknown_plan() -> Issue {
 pub(super) fn same_id(same: bool, root: &str) -> Option<Issue> {
     (!same).then(|| {
         let words = "An update needs the id in the body too, the same as in the URL.";
-        not_r4(IssueCode::Invalid, SpineCode::InvalidResourceId, &format!("{root}.id"), words)
+        not_r4(IssueCode::Invariant, SpineCode::InvalidValue, &format!("{root}.id"), words)
     })
 }

@@ -2,8 +2,10 @@
 
 mod app;
 mod call;
+mod database;
 mod fixtures;
 pub mod postgres;
+mod raw;
 mod tables;
 pub mod upload;
 

@@ -88,8 +88,8 @@ fn a_wrong_envelope_refuses_the_body() {
         issues.iter().map(|issue| (issue.code, issue.expression.join(" "))).collect::<Vec<_>>()
     };
     let at = |code, place: &str| vec![(code, place.to_owned())];
-    assert_eq!(refused(json!([])), at(IssueCode::Invalid, "Bundle"));
-    assert_eq!(refused(flag(ROBIN, "x")), at(IssueCode::Invalid, "Bundle"));
+    assert_eq!(refused(json!([])), at(IssueCode::Structure, "Bundle"));
+    assert_eq!(refused(flag(ROBIN, "x")), at(IssueCode::Structure, "Bundle"));
     assert_eq!(refused(json!({"resourceType": "Bundle", "type": "batch"})), at(IssueCode::Required, "Bundle.entry"));
     let collection = refused(bundle("collection", &[json!({"resource": flag(ROBIN, "x")})]));
     assert_eq!(collection, at(IssueCode::Value, "Bundle.type"));

@@ -1,0 +1,285 @@
+//! What the gateway says of itself: `/metadata`, `/openapi.json`, the page at `/docs`, `/_ping` and `/_status`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Backend, Reply, TestApp};
+
+async fn started() -> TestApp {
+    TestApp::start(Backend::Sqlite).await
+}
+
+/// (method, path below the base) of each FHIR route in the API description.
+fn described(app: &TestApp, document: &Value) -> BTreeSet<(String, String)> {
+    let base = app.settings().base_path.as_str();
+    let paths = document["paths"].as_object().expect("paths");
+    let below = paths.iter().filter_map(|(path, operations)| Some((path.strip_prefix(base)?, operations)));
+    below
+        .flat_map(|(path, operations)| {
+            let operations = operations.as_object().expect("operations");
+            operations.keys().map(move |method| (method.to_uppercase(), path.to_owned()))
+        })
+        .collect()
+}
+
+fn codes(of: &Value, list: &str, member: &str) -> BTreeSet<String> {
+    let items = of[list].as_array().cloned().unwrap_or_default();
+    items.iter().map(|item| item[member].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[actix_web::test]
+async fn the_api_description_is_as_reviewed() {
+    let app = started().await;
+    let reply = app.anonymous().get("//openapi.json").await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "application/json"));
+    insta::assert_json_snapshot!("openapi", reply.json, { ".info.version" => "[version]" });
+}
+
+#[actix_web::test]
+async fn the_api_description_is_consistent() {
+    let app = started().await;
+    let document = app.anonymous().get("//openapi.json").await.json;
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.")));
+    let mut ids = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in operations.as_object().expect("operations") {
+            assert!(operation["summary"].as_str().is_some_and(|text| text.len() > 5), "{method} {path}");
+            let responses = operation["responses"].as_object().expect("responses");
+            assert!(responses.keys().any(|status| status.starts_with('2')), "{method} {path}");
+            let id = operation["operationId"].as_str().map(str::to_owned);
+            assert!(id.is_none_or(|id| ids.insert(id)), "{method} {path}: its operationId is there twice");
+            let in_path = path.matches('{').count();
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            assert_eq!(parameters.iter().filter(|p| p["in"] == "path").count(), in_path, "{method} {path}");
+            let secured = operation["security"] == json!([{"bearer": []}]);
+            assert_eq!(secured, responses.contains_key("401") && responses.contains_key("403"), "{method} {path}");
+        }
+    }
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let pointer = reference.split('"').next().expect("a pointer");
+        assert!(document.pointer(pointer).is_some(), "{pointer} points nowhere");
+    }
+}
+
+/// One table makes both documents: no route is missing in either.
+#[actix_web::test]
+async fn the_capability_statement_says_what_the_api_description_says() {
+    let app = started().await;
+    let document = app.anonymous().get("//openapi.json").await.json;
+    let statement = app.anonymous().get("/metadata").await.json;
+    let mut stated: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut state = |method: &str, path: String| assert!(stated.insert((method.to_owned(), path)));
+    for resource in statement["rest"][0]["resource"].as_array().expect("resources") {
+        let name = resource["type"].as_str().expect("a type");
+        for code in codes(resource, "interaction", "code") {
+            match code.as_str() {
+                "read" => state("GET", format!("/{name}/{{id}}")),
+                "update" => state("PUT", format!("/{name}/{{id}}")),
+                "delete" => state("DELETE", format!("/{name}/{{id}}")),
+                "create" => state("POST", format!("/{name}")),
+                "search-type" => {
+                    state("GET", format!("/{name}"));
+                    state("POST", format!("/{name}/_search"));
+                }
+                other => panic!("{name} {other}"),
+            }
+        }
+        for operation in codes(resource, "operation", "name") {
+            state("GET", format!("/{name}/{{id}}/${operation}"));
+            state("POST", format!("/{name}/{{id}}/${operation}"));
+        }
+    }
+    for code in codes(&statement["rest"][0], "interaction", "code") {
+        match code.as_str() {
+            "batch" => state("POST", "/".to_owned()),
+            "transaction" => {}
+            other => panic!("{other}"),
+        }
+    }
+    // What belongs to the server, and what is no resource type of FHIR: said in rest.documentation.
+    state("GET", "/metadata".to_owned());
+    state("GET", "/PatientFlag".to_owned());
+    assert!(statement["rest"][0]["documentation"].as_str().is_some_and(|text| text.contains("PatientFlag")));
+    assert_eq!(stated, described(&app, &document));
+
+    for resource in statement["rest"][0]["resource"].as_array().expect("resources") {
+        let name = resource["type"].as_str().expect("a type");
+        let described = &document["paths"][format!("{}/{name}", app.settings().base_path)]["get"]["parameters"];
+        let described: BTreeSet<String> = described
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|p| p["in"] == "query")
+            .map(|p| p["name"].as_str().expect("a name").to_owned())
+            .filter(|name| !name.starts_with('_') || name == "_id")
+            .collect();
+        assert_eq!(codes(resource, "searchParam", "name"), described, "{name}");
+    }
+}
+
+/// What R4 asks of a `CapabilityStatement` (cardinalities, bindings, invariants cpb-1, 2, 3, 7, 8, 9, 12, 14, 15).
+#[actix_web::test]
+async fn the_capability_statement_is_valid() {
+    let app = started().await;
+    let reply = app.anonymous().get("/metadata").await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "application/fhir+json"), "{}", reply.text);
+    let statement = &reply.json;
+    assert_eq!(statement["resourceType"], "CapabilityStatement");
+    assert_eq!((&statement["status"], &statement["kind"]), (&json!("active"), &json!("instance")));
+    assert_eq!(statement["fhirVersion"], "4.0.1");
+    assert!(statement["date"].as_str().is_some_and(|date| date.len() >= 10));
+    assert!(statement["implementation"]["description"].is_string(), "cpb-15: an instance describes itself");
+    assert_eq!(statement["implementation"]["url"], Value::from(app.base.as_str()));
+    assert_eq!(statement["software"]["name"], "cpis-gateway");
+    assert_eq!(statement["format"], json!(["application/fhir+json", "application/json"]));
+    let rest = statement["rest"].as_array().expect("rest");
+    assert_eq!((rest.len(), &rest[0]["mode"]), (1, &json!("server")));
+    let known: BTreeSet<&str> =
+        ["read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type"]
+            .into();
+    let mut types = BTreeSet::new();
+    for resource in rest[0]["resource"].as_array().expect("resources") {
+        let name = resource["type"].as_str().expect("a type");
+        assert!(types.insert(name.to_owned()), "cpb-9: {name} is there twice");
+        let interactions = resource["interaction"].as_array().expect("interactions");
+        assert_eq!(interactions.len(), codes(resource, "interaction", "code").len(), "{name}");
+        assert!(codes(resource, "interaction", "code").iter().all(|code| known.contains(code.as_str())), "{name}");
+        let parameters = resource["searchParam"].as_array().cloned().unwrap_or_default();
+        assert_eq!(parameters.len(), codes(resource, "searchParam", "name").len(), "cpb-12: {name}");
+        for parameter in &parameters {
+            let kind = parameter["type"].as_str().expect("a type");
+            assert!(
+                ["number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special"]
+                    .contains(&kind)
+            );
+        }
+        for operation in resource["operation"].as_array().into_iter().flatten() {
+            assert!(operation["name"].is_string() && operation["definition"].is_string(), "{name}");
+        }
+        assert!(
+            ["no-version", "versioned", "versioned-update"]
+                .contains(&resource["versioning"].as_str().unwrap_or_default())
+        );
+    }
+    let expected =
+        ["AuditEvent", "CarePlan", "CareTeam", "Flag", "Organization", "Patient", "PractitionerRole", "Subscription"];
+    assert_eq!(types.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    assert_no_empty(statement, "CapabilityStatement");
+    assert!(reply.text.contains("SubscriptionTopic/cpis-access"), "{}", reply.text);
+    let pretty = app.anonymous().get("/metadata?_pretty=true&_format=json").await;
+    assert_eq!(pretty.json, *statement);
+    assert!(pretty.text.contains("\n  "));
+}
+
+/// FHIR's JSON has neither null nor empty texts, lists and objects.
+fn assert_no_empty(value: &Value, at: &str) {
+    match value {
+        Value::Null => panic!("{at} is null"),
+        Value::String(text) => assert!(!text.trim().is_empty(), "{at} is empty"),
+        Value::Array(items) => {
+            assert!(!items.is_empty(), "{at} is empty");
+            items.iter().enumerate().for_each(|(index, item)| assert_no_empty(item, &format!("{at}[{index}]")));
+        }
+        Value::Object(members) => {
+            assert!(!members.is_empty(), "{at} is empty");
+            members.iter().for_each(|(name, member)| assert_no_empty(member, &format!("{at}.{name}")));
+        }
+        Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The addresses that an HTML page or a style sheet loads by itself.
+fn loaded(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (before, after) in
+        [("src=\"", '"'), ("href=\"", '"'), ("src='", '\''), ("href='", '\''), ("url(", ')'), ("@import \"", '"')]
+    {
+        for rest in text.split(before).skip(1) {
+            found.push(rest.split(after).next().unwrap_or_default().trim_matches(['"', '\'']).to_owned());
+        }
+    }
+    found
+}
+
+#[actix_web::test]
+async fn the_page_comes_from_here_alone() {
+    let app = started().await;
+    let moved = app.client.get(format!("{}/docs", app.root)).send().await.expect("an answer");
+    assert_eq!((moved.status().as_u16(), moved.url().path()), (200, "/docs/"), "the directory's page is shown");
+    let page = app.anonymous().get("//docs/").await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").starts_with("text/html"), "{}", page.header("content-type"));
+    let files = loaded(&page.text);
+    assert!(
+        files.iter().any(|file| file.ends_with(".js")) && files.iter().any(|file| file.ends_with(".css")),
+        "{files:?}"
+    );
+    for file in &files {
+        let here = !file.contains("//") && !file.starts_with("data:");
+        assert!(here, "{file} is from elsewhere");
+        let reply = app.anonymous().get(&format!("//docs/{}", file.trim_start_matches("./"))).await;
+        assert_eq!(reply.status, 200, "{file}");
+        if file.ends_with(".css") {
+            let styles = loaded(&reply.text);
+            assert!(
+                styles.iter().all(|address| address.starts_with("data:") || !address.contains("//")),
+                "{file}: {styles:?}"
+            );
+        }
+        assert_stays_here(&reply);
+    }
+    assert_stays_here(&page);
+    let script = app.anonymous().get("//docs/swagger-initializer.js").await;
+    assert!(script.text.contains("/openapi.json"), "{}", script.text);
+    assert!(!script.text.contains("http://") && !script.text.contains("https://"), "{}", script.text);
+    // Without this the page would show the description to a validator on the internet.
+    assert!(script.text.contains("\"validatorUrl\": \"none\""), "{}", script.text);
+}
+
+/// The browser is told to load nothing from anywhere else, whatever a script asks for.
+fn assert_stays_here(reply: &Reply) {
+    let policy = reply.header("content-security-policy");
+    assert!(policy.contains("default-src 'self'"), "{policy}");
+    assert!(!policy.contains("http") && !policy.contains('*'), "{policy}");
+}
+
+#[actix_web::test]
+async fn only_what_tells_nothing_of_anybody_is_open() {
+    let app = started().await;
+    let document = app.anonymous().get("//openapi.json").await.json;
+    for (method, path) in described(&app, &document) {
+        let path = path.replace("{id}", "9990000018");
+        let body = matches!(method.as_str(), "POST" | "PUT").then(|| ("application/fhir+json", b"{}".to_vec()));
+        let reply = app.anonymous().send(&method, &path, body).await;
+        let open = (method.as_str(), path.as_str()) == ("GET", "/metadata");
+        assert_eq!(reply.status, if open { 200 } else { 401 }, "{method} {path}: {}", reply.text);
+    }
+    for path in ["//_ping", "//_status", "//openapi.json", "//docs/"] {
+        assert_eq!(app.anonymous().get(path).await.status, 200, "{path}");
+    }
+    for path in [
+        "//metrics",
+        "//.well-known/smart-configuration",
+        "//admin",
+        "//sandbox.json",
+        "//docs/../Cargo.toml",
+        "//docs/..%2fCargo.toml",
+    ] {
+        assert_eq!(app.anonymous().get(path).await.status, 404, "{path}");
+    }
+}
+
+#[actix_web::test]
+async fn ping_and_status_say_which_release_answers() {
+    let app = started().await;
+    let ping = app.anonymous().get("//_ping").await;
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!((ping.status, ping.header("cache-control")), (200, "no-store"));
+    assert_eq!((&ping.json["version"], &ping.json["releaseId"]), (&json!(format!("v{version}")), &json!(version)));
+    let status = app.anonymous().get("//_status").await;
+    assert_eq!((status.status, &status.json["status"]), (200, &json!("pass")), "{}", status.text);
+    assert_eq!(status.json["checks"]["store"]["status"], "pass");
+    assert!(uuid::Uuid::parse_str(status.header("X-Request-ID")).is_ok());
+}
