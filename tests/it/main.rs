@@ -3,3 +3,7 @@
 mod harness;
 
 mod look_up;
+mod audit;
+mod concurrency;
+mod history_model;
+mod store_parity;

@@ -1,11 +1,13 @@
 //! What the tests share: a gateway on a store of its own, callers with tokens, children to put on record.
 
 mod app;
+mod store;
 mod call;
 mod fixtures;
 pub mod postgres;
 
-pub use app::{Backend, TestApp};
+pub use app::{Backend, TestApp, noon, ods};
+pub use store::Held;
 pub use call::{Reply, Request};
 pub use fixtures::{CPP, Child, LAC, UCP, authority, bundle, child, number};
 
