@@ -35,7 +35,7 @@ const values = {
   ...sandbox.examples,
   upload_nhs_number: child.nhs_number,
   upload_family: child.family,
-  upload_given: [].concat(child.given)[0],
+  upload_given: child.given,
   upload_birth_date: child.birth_date,
 };
 for (const variable of environment.values) {

@@ -57,7 +57,7 @@ END
     step "**Register a plan**, as a local authority. Child and plan are one record, judged together:" <<'END'
 NEW=$(jq -r '.uploadable[-1].nhs_number' data/sandbox.json)
 FAMILY=$(jq -r '.uploadable[-1].family' data/sandbox.json)
-GIVEN=$(jq -r '[.uploadable[-1].given] | flatten | first' data/sandbox.json)
+GIVEN=$(jq -r '.uploadable[-1].given' data/sandbox.json)
 BORN=$(jq -r '.uploadable[-1].birth_date' data/sandbox.json)
 curl -s "$BASE" -H "Authorization: Bearer $AUTHORITY" -H "Content-Type: application/fhir+json" -d @- <<BUNDLE |
 {"resourceType": "Bundle", "type": "batch", "entry": [

@@ -168,8 +168,6 @@ pub struct AuditSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NotifySettings {
-    /// Sandbox only: hooks may be `http://`.
-    pub allow_plain_http_hooks: bool,
     /// Seconds before the second try; doubled after each further one.
     pub retry_first_seconds: u32,
     /// Longest pause between two tries, in seconds; also caps `Retry-After`.
@@ -267,7 +265,6 @@ impl Default for AuditSettings {
 impl Default for NotifySettings {
     fn default() -> Self {
         Self {
-            allow_plain_http_hooks: false,
             retry_first_seconds: 30,
             retry_longest_seconds: 3600,
             retry_attempts: 100,

@@ -147,9 +147,6 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if self.notify.allow_plain_http_hooks {
-            faults.push("notify.allow_plain_http_hooks: is for the sandbox only".to_owned());
-        }
         if self.public_url.as_ref().is_some_and(|public| !public.starts_with("https://")) {
             faults.push("public_url: must be https:// outside the sandbox".to_owned());
         }

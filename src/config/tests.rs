@@ -42,7 +42,6 @@ fn every_setting() -> Settings {
         auth: AuthSettings { issuers: vec![file_issuer] },
         audit: AuditSettings { signing_key: Some("k".into()), checkpoint_seconds: 1 },
         notify: NotifySettings {
-            allow_plain_http_hooks: true,
             retry_first_seconds: 1,
             retry_longest_seconds: 1,
             retry_attempts: 1,
@@ -179,25 +178,18 @@ fn the_environment_can_say_everything_that_the_file_can() {
 #[test]
 fn all_faults_come_at_once() {
     let file = "colour = 1\nzone = \"Mars\"\nbase_path = \"cpis/\"\n[plans]\nvisible_days = \"long\"\nadult_age = 3\n\
-                [weather]\n[pds]\nmode = \"fhir\"\n[notify]\nallow_plain_http_hooks = true";
+                [weather]\n[pds]\nmode = \"fhir\"";
     let found = faults(file, &[("CPIS_PLANS__HEIGHT", "3"), ("CPIS_LOG__FILTER", "a=b=c")]);
     for start in
         ["colour in ", "zone in ", "plans.visible_days in ", "weather in ", "pds.mode in ", "CPIS_PLANS__HEIGHT: "]
     {
         assert!(found.iter().any(|f| f.starts_with(start)), "{start}: {found:#?}");
     }
-    for start in [
-        "base_path: ",
-        "plans.adult_age: ",
-        "notify.allow_plain",
-        "auth.issuers: ",
-        "audit.signing_key: ",
-        "log.filter",
-    ] {
+    for start in ["base_path: ", "plans.adult_age: ", "auth.issuers: ", "audit.signing_key: ", "log.filter"] {
         assert!(found.iter().any(|f| f.starts_with(start)), "{start}: {found:#?}");
     }
     assert!(found.iter().any(|f| f.contains("\"fhir\"") && f.contains("not supported by this version")), "{found:#?}");
-    assert_eq!(found.len(), 12, "{found:#?}");
+    assert_eq!(found.len(), 11, "{found:#?}");
 }
 
 #[test]

@@ -10,10 +10,9 @@ fn respond(request: &HttpRequest, status: StatusCode, body: &Value) -> HttpRespo
     let ids = RequestIds::of(request.headers()).unwrap_or_default();
     let mut response = HttpResponse::build(status);
     response.insert_header(("Cache-Control", "no-store"));
-    for header in ids.mirrored() {
-        response.insert_header(header);
-    }
-    response.json(body)
+    let mut response = response.json(body);
+    ids.mirror(&mut response);
+    response
 }
 
 /// What build answers.

@@ -1,6 +1,9 @@
 //! The ids by which a request is traced: `X-Request-ID` or `TraceID`, and `X-Correlation-ID` (design 3, headers).
 
-use actix_web::http::header::HeaderMap;
+use actix_web::{
+    HttpResponse,
+    http::header::{HeaderMap, HeaderName, HeaderValue},
+};
 use uuid::Uuid;
 
 use super::refusal::{Case, Refusal};
@@ -72,6 +75,15 @@ impl RequestIds {
         headers.extend(self.trace_id.as_deref().map(|id| ("TraceID", id)));
         headers.extend(self.correlation_id.as_deref().map(|id| ("X-Correlation-ID", id)));
         headers
+    }
+
+    /// Adds them to an answer.
+    pub fn mirror(&self, response: &mut HttpResponse) {
+        for (name, value) in self.mirrored() {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                response.headers_mut().insert(name, value);
+            }
+        }
     }
 }
 

@@ -14,12 +14,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use self::cast::{Actor, DEVICE, MEMBERS, Member};
-use super::{
-    answer::{self, Answer},
-    query::Query,
-    refusal::Refusal,
-    service::Service,
-};
+use super::{answer::Answer, dispatch, query::Query, refusal::Refusal, request_id::RequestIds, service::Service};
 use crate::{
     auth::sandbox::{SandboxFault, SandboxIssuer, TokenRequest},
     cpis::types::{
@@ -246,9 +241,15 @@ impl Sandbox {
 
 /// `POST /sandbox/token`: a form in, a token out (RFC 6749). 404 outside the sandbox.
 pub async fn token(service: Data<Service>, request: HttpRequest, body: Bytes) -> HttpResponse {
-    let Some(sandbox) = &service.sandbox else { return not_here() };
+    let ids = RequestIds::of(request.headers()).unwrap_or_default();
+    // Outside the sandbox there is no such address.
+    let Some(sandbox) = &service.sandbox else {
+        return dispatch::respond(&Answer::from(&Refusal::not_found()), &ids, false);
+    };
     let media = request.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    respond(answer_to(sandbox, media, &body, service.gateway.clock.now()))
+    let mut response = respond(answer_to(sandbox, media, &body, service.gateway.clock.now()));
+    ids.mirror(&mut response);
+    response
 }
 
 fn answer_to(sandbox: &Sandbox, media: &str, body: &[u8], now: DateTime<Utc>) -> Result<TokenAnswer, TokenRefusal> {
@@ -279,17 +280,6 @@ fn respond(answer: Result<TokenAnswer, TokenRefusal>) -> HttpResponse {
     let mut response = HttpResponse::build(status);
     response.insert_header(("Cache-Control", "no-store")).insert_header(("Pragma", "no-cache"));
     response.content_type("application/json").body(body.unwrap_or_default())
-}
-
-/// Outside the sandbox there is no such address.
-fn not_here() -> HttpResponse {
-    let answer = Answer::from(&Refusal::not_found());
-    let mut response = HttpResponse::build(answer.status);
-    response.insert_header(("Cache-Control", "no-store"));
-    match answer.resource.as_ref().and_then(|resource| answer::json(resource, false).ok()) {
-        Some(body) => response.content_type("application/fhir+json").body(body),
-        None => response.finish(),
-    }
 }
 
 #[cfg(test)]
@@ -429,10 +419,5 @@ mod tests {
             assert_eq!(body["error"], "invalid_request");
             assert!(!body["error_description"].as_str().unwrap().contains("nobody"));
         }
-    }
-
-    #[test]
-    fn outside_the_sandbox_there_is_nothing() {
-        assert_eq!(not_here().status(), 404);
     }
 }

@@ -191,16 +191,19 @@ impl Loop {
         self.close_chain(last_signer);
     }
 
-    /// Writes a batch in one commit; after a failure each change by itself.
+    /// Writes a batch in one commit; after a lost race each change by itself. After any other failure nothing is tried
+    /// again: a commit whose result is not known may have happened.
     fn write(&mut self, mut batch: Vec<Box<dyn Job>>) {
         if batch.is_empty() {
             return;
         }
         let outcomes = match self.attempt(&mut batch) {
             Ok(outcomes) => outcomes,
-            Err(_) if batch.len() > 1 => batch.iter_mut().map(|job| self.alone(job)).collect(),
             Err(StoreError::Race | StoreError::Busy) => batch.iter_mut().map(|job| self.alone(job)).collect(),
-            Err(error) => vec![Err(error)],
+            Err(error) => {
+                tracing::error!(%error, changes = batch.len(), "a commit failed");
+                batch.iter().map(|_| Err(StoreError::NotDurable)).collect()
+            }
         };
         for (job, outcome) in batch.into_iter().zip(outcomes) {
             job.finish(outcome);

@@ -35,7 +35,8 @@ async fn stored_history(app: &TestApp, child: &Child) -> Vec<String> {
 
 /// Security events of each request id.
 fn events_of(app: &TestApp, requests: &[Uuid]) -> Vec<i64> {
-    let count = |id: &Uuid| app.number(&format!("select count(*) as number from audit_event where request_id = '{id}'"));
+    let count =
+        |id: &Uuid| app.number(&format!("select count(*) as number from audit_event where request_id = '{id}'"));
     requests.iter().map(count).collect()
 }
 

@@ -39,14 +39,37 @@ const CASES: u32 = 16;
 #[derive(Clone, Debug)]
 enum Step {
     Wait(TimeDelta),
-    Look { author: usize, number: usize, kind: AccessKind },
+    Look {
+        author: usize,
+        number: usize,
+        kind: AccessKind,
+    },
     /// Many look one after the other, so that old rows fall out of the 25.
-    Crowd { number: usize, size: u8 },
+    Crowd {
+        number: usize,
+        size: u8,
+    },
     /// Start and end in days before today; an end in the future is negative.
-    Put { authority: usize, number: usize, plan_type: PlanType, start: u64, end: Option<i64> },
-    Delete { authority: usize, number: usize, plan_type: PlanType },
-    Supersede { old: usize, replacing: usize },
-    Status { number: usize, status: NumberStatus },
+    Put {
+        authority: usize,
+        number: usize,
+        plan_type: PlanType,
+        start: u64,
+        end: Option<i64>,
+    },
+    Delete {
+        authority: usize,
+        number: usize,
+        plan_type: PlanType,
+    },
+    Supersede {
+        old: usize,
+        replacing: usize,
+    },
+    Status {
+        number: usize,
+        status: NumberStatus,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -162,7 +185,9 @@ impl Model {
     fn visible_plans(&self, number: usize, today: NaiveDate) -> Vec<&ModelPlan> {
         let (child, end) = (self.child(number), self.end_of(number));
         let gone = |n: usize| {
-            self.is(n, NumberStatus::Invalid) || self.is(n, NumberStatus::Retired) || self.is(n, NumberStatus::Restricted)
+            self.is(n, NumberStatus::Invalid)
+                || self.is(n, NumberStatus::Retired)
+                || self.is(n, NumberStatus::Restricted)
         };
         if gone(number) || gone(end) || child.iter().any(|n| self.is(*n, NumberStatus::Restricted)) {
             return Vec::new();
@@ -395,8 +420,10 @@ impl<'a> Play<'a> {
             let id = access.id;
             let stored = self.app.read(move |conn| {
                 let row = store::access::find(conn, id)?.expect("the access is stored");
-                let (listed, told) =
-                    (store::access::authorities_of(conn, row.sequence)?, store::outbox::authorities_of(conn, row.sequence)?);
+                let (listed, told) = (
+                    store::access::authorities_of(conn, row.sequence)?,
+                    store::outbox::authorities_of(conn, row.sequence)?,
+                );
                 Ok((listed, told))
             });
             let mut expected: Vec<i64> =

@@ -39,7 +39,9 @@ fn searches_and_reads(nhs: &str) -> (Vec<String>, Vec<String>) {
     let searches = vec![
         format!("/CareTeam?patient:identifier={NHS}{nhs}"),
         format!("/CarePlan?patient:identifier={NHS}{nhs}"),
-        format!("/Flag?patient:identifier={NHS}{nhs}&_include=Flag:patient&_include=Flag:author&_revinclude:iterate=AuditEvent:patient"),
+        format!(
+            "/Flag?patient:identifier={NHS}{nhs}&_include=Flag:patient&_include=Flag:author&_revinclude:iterate=AuditEvent:patient"
+        ),
         format!("/AuditEvent?patient:identifier={NHS}{nhs}"),
         format!("/PatientFlag?patient={nhs}&code=child-protection-information-system-flag"),
         format!("/Patient?identifier={NHS}{nhs}"),

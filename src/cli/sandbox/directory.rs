@@ -66,7 +66,8 @@ pub struct Examples {
 struct Uploadable {
     nhs_number: NhsNumber,
     family: String,
-    given: Vec<String>,
+    /// Given names, separated by spaces.
+    given: String,
     birth_date: NaiveDate,
 }
 
@@ -76,7 +77,7 @@ impl From<&Person> for Uploadable {
         Self {
             nhs_number: person.number,
             family: known.family.clone(),
-            given: known.given.clone(),
+            given: known.given.join(" "),
             birth_date: known.birth_date,
         }
     }

@@ -74,7 +74,7 @@ impl Outcome {
 }
 
 /// A resource that the request read or changed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EntityRef {
     pub resource: String,
     pub id: String,
@@ -91,7 +91,7 @@ pub struct QueryResult {
 }
 
 /// Who did it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AuditAgent {
     pub client_id: String,
     pub role: Role,
@@ -116,7 +116,7 @@ impl From<&Caller> for AuditAgent {
 }
 
 /// One request (or one record of an upload) in the security audit.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RequestEvent {
     pub interaction: Interaction,
     pub outcome: Outcome,
@@ -202,3 +202,5 @@ impl AuditRow {
         format!("{}-{}", self.month, self.id)
     }
 }
+
+masked_debug!(EntityRef, AuditAgent, RequestEvent);

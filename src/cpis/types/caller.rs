@@ -55,7 +55,7 @@ pub struct Client {
 }
 
 /// A clinician as CIS2 names them in the token.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct User {
     /// SDS user id.
     pub sds_user_id: String,
@@ -68,7 +68,7 @@ pub struct User {
 }
 
 /// The person whom an unattended client names as responsible (claim `cpis_responsible_person`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ResponsiblePerson {
     pub name: String,
     pub role_code: Option<String>,
@@ -90,7 +90,7 @@ pub enum Author {
 }
 
 /// An authenticated caller. Everything in it comes from the verified token and the registered client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Caller {
     pub client_id: String,
     pub client_name: String,
@@ -123,7 +123,7 @@ impl Caller {
 }
 
 /// One request as audit and history name it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RequestContext {
     /// `X-Request-ID` or `TraceID`, made if absent.
     pub request_id: String,
@@ -141,3 +141,5 @@ impl RequestContext {
         Self { request_id: Uuid::new_v4().to_string(), at, address: None, request_line: what.to_owned() }
     }
 }
+
+masked_debug!(User, ResponsiblePerson, Caller, RequestContext);

@@ -19,7 +19,7 @@ impl std::fmt::Debug for Demographics {
 }
 
 /// An authority's own child (design 2 `authority_child`): the newest version that counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AuthorityChild {
     /// Surrogate key.
     pub id: i64,
@@ -74,3 +74,5 @@ pub enum Trace {
     /// `pds.mode = "off"`: nobody was asked; the birth date as sent counts.
     NotTraced,
 }
+
+masked_debug!(AuthorityChild);

@@ -263,9 +263,12 @@ on_both_stores! {
 #[actix_web::test]
 async fn sqlite_refuses_to_change_what_is_append_only() {
     let (app, _) = audited(Backend::Sqlite).await;
-    for (table, column) in
-        [("audit_event", "patient"), ("audit_checkpoint", "key_id"), ("access", "author"), ("access_listing", "author_key")]
-    {
+    for (table, column) in [
+        ("audit_event", "patient"),
+        ("audit_checkpoint", "key_id"),
+        ("access", "author"),
+        ("access_listing", "author_key"),
+    ] {
         let refusal = format!("{table} is append only");
         for statement in [format!("update {table} set {column} = 'x'"), format!("delete from {table}")] {
             let refused = app.execute(&statement).expect_err("it must be refused");

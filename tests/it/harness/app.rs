@@ -91,7 +91,6 @@ impl TestApp {
             ..Settings::default()
         };
         settings.database.url = database.as_ref().map(|database| DatabaseUrl::new(database.url().to_owned()));
-        settings.notify.allow_plain_http_hooks = true;
         change(&mut settings);
         let clock = Clock::standing_at(noon());
         let app = App::open(settings.clone(), clock.clone()).expect("the app opens");

@@ -1,15 +1,15 @@
 //! What the tests share: a gateway on a store of its own, callers with tokens, children to put on record.
 
 mod app;
-mod store;
 mod call;
 mod fixtures;
 pub mod postgres;
+mod store;
 
 pub use app::{Backend, TestApp, noon, ods};
-pub use store::Held;
 pub use call::{Reply, Request};
 pub use fixtures::{CPP, Child, LAC, UCP, authority, bundle, child, number};
+pub use store::Held;
 
 /// Makes of one async test, written for a [`Backend`], two: one for each store.
 macro_rules! on_both_stores {

@@ -71,9 +71,8 @@ impl TestApp {
     /// The whole audit verified with the public key of this gateway's checkpoints.
     pub fn verify(&self) -> Report {
         let key = app::checkpoint_public_key(self.settings()).expect("a public key");
-        let signature = |id: &str, content: &[u8], signature: &[u8]| {
-            id == key.key_id() && key.verify(content, signature)
-        };
+        let signature =
+            |id: &str, content: &[u8], signature: &[u8]| id == key.key_id() && key.verify(content, signature);
         verify::verify(&self.app.gateway.store, &signature, &mut |_| {}).expect("the audit is read")
     }
 

@@ -10,7 +10,8 @@ fn says_superseded(reply: &Reply) -> bool {
     let outcomes = reply.resources("OperationOutcome");
     for outcome in &outcomes {
         assert_eq!(outcome["issue"][0]["severity"], "information", "{outcome}");
-        let modes: Vec<_> = reply.json["entry"].as_array().unwrap().iter().map(|e| e["search"]["mode"].clone()).collect();
+        let modes: Vec<_> =
+            reply.json["entry"].as_array().unwrap().iter().map(|e| e["search"]["mode"].clone()).collect();
         assert_eq!(modes.iter().filter(|mode| **mode == "outcome").count(), 1, "{}", reply.text);
     }
     !outcomes.is_empty()
@@ -18,7 +19,10 @@ fn says_superseded(reply: &Reply) -> bool {
 
 fn authorities(reply: &Reply) -> Vec<String> {
     let teams = reply.resources("CareTeam");
-    teams.iter().map(|team| team["managingOrganization"][0]["identifier"]["value"].as_str().unwrap().to_owned()).collect()
+    teams
+        .iter()
+        .map(|team| team["managingOrganization"][0]["identifier"]["value"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Two numbers, each with a plan of another authority.
