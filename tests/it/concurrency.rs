@@ -158,7 +158,7 @@ on_both_stores! {
             }
         }
         let merge = app.supersede(children[0].number, children[1].number);
-        let (replies, merged) = futures_util::join!(join_all(work), merge);
+        let (replies, merged) = futures_util::future::join(join_all(work), merge).await;
 
         merged.unwrap();
         for reply in replies.into_iter().map(Result::unwrap) {

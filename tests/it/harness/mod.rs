@@ -9,7 +9,6 @@ mod store;
 pub use app::{Backend, TestApp, noon, ods};
 pub use call::{Reply, Request};
 pub use fixtures::{CPP, Child, LAC, UCP, authority, bundle, child, number};
-pub use store::Held;
 
 /// Makes of one async test, written for a [`Backend`], two: one for each store.
 macro_rules! on_both_stores {

@@ -86,8 +86,9 @@ on_both_stores! {
         for (index, end, over) in cases {
             let status = async |at: DateTime<Utc>| {
                 app.clock.set(at);
-                let nhs = child(index).number;
-                let team = app.clinician().get(&child(index).care_team()).await.resources("CareTeam")[0]["status"].clone();
+                let child = child(index);
+                let nhs = child.nhs();
+                let team = app.clinician().get(&child.care_team()).await.resources("CareTeam")[0]["status"].clone();
                 let flag = app.clinician().get(&format!("/Flag?patient={nhs}")).await.resources("Flag")[0]["status"].clone();
                 let plan = app.clinician().get(&format!("/CarePlan?patient={nhs}")).await.resources("CarePlan")[0]["status"].clone();
                 [team, flag, plan].map(|status| status.as_str().unwrap_or_default().to_owned())
