@@ -200,7 +200,7 @@ impl App {
         ));
         let service = Data::new(Service {
             gateway: gateway.clone(),
-            tokens: Tokens::new(issuers)?,
+            tokens: Arc::new(Tokens::new(issuers)?),
             validators: Validators::new()?,
             settings: HttpSettings {
                 base_url,

@@ -16,6 +16,7 @@ mod claims;
 mod crypto;
 mod key_file;
 mod keys;
+mod registered;
 pub mod sandbox;
 mod token;
 
@@ -25,4 +26,5 @@ mod tests;
 pub use caller::{AuthFault, Directory, DirectoryFault};
 pub use claims::{Claims, UserClaims};
 pub use keys::{Issuer, KeyFault, VerifyingKey};
+pub use registered::authenticate;
 pub use token::{LONGEST_TOKEN, TokenFault, Tokens};

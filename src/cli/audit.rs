@@ -16,11 +16,11 @@ use crate::{
     auth::checkpoint_key::PublicKey,
     clock::Clock,
     config::Settings,
-    cpis::verify::{Finding, Report, verify},
-    store::{
-        Location, Options, Store,
-        audit::{self, AuditSearch},
+    cpis::{
+        types::audit::AuditSearch,
+        verify::{Finding, Report, verify},
     },
+    store::{Location, Options, Store, audit},
 };
 
 /// The audit is not whole.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::Clock,
     demographics::Demographics,
-    store::{Store, StoreError},
+    store::{self, Store, StoreError},
 };
 
 /// The CP-IS service over one store. Cheap to clone.
@@ -30,12 +30,28 @@ pub struct Gateway {
 /// Why a use case gave nothing. What was wrong with the request itself is in the values that they return.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store can't answer or can't make the audit durable: no data may leave.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    /// The store can't answer safely, or can't make the audit durable: no data may leave.
+    #[error("the store can't answer: {0}")]
+    Unavailable(StoreError),
+    /// Another writer of the same record was first, again and again.
+    #[error("lost a race with another writer")]
+    Race,
+    /// The store holds what it should not.
+    #[error("the store is at fault: {0}")]
+    Fault(StoreError),
     /// Demographics can't be asked: send the whole again (CPF05).
     #[error("demographics are not available")]
     DemographicsUnavailable,
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Race => Self::Race,
+            StoreError::Corrupt(_) => Self::Fault(error),
+            other => Self::Unavailable(other),
+        }
+    }
 }
 
 impl Gateway {
@@ -44,10 +60,18 @@ impl Gateway {
         self.calendar.day_of(self.clock.now())
     }
 
+    /// Whether the store can be read.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it can't.
+    pub async fn check(&self) -> Result<(), Error> {
+        Ok(self.store.read(store::ping).await?)
+    }
+
     /// Writes a security event that comes with no other change; durable when this returns.
     ///
     /// # Errors
-    /// [`Error::Store`] when it can't be stored: then nothing may be answered but 503.
+    /// [`Error`] when it can't be stored: then nothing may be answered but 503.
     pub async fn audit(&self, event: RequestEvent) -> Result<(), Error> {
         let clock = self.clock.clone();
         self.store.write(Vec::new(), move |tx| tx.append_audit(clock.now(), event.clone())).await?;

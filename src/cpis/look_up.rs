@@ -48,7 +48,7 @@ impl Gateway {
     /// When this returns, the audit is durable.
     ///
     /// # Errors
-    /// [`Error::Store`]: nothing may be disclosed.
+    /// [`Error`]: nothing may be disclosed.
     pub async fn look_up(&self, ask: LookUp) -> Result<Option<Found>, Error> {
         let number = match ask.subject {
             Subject::Number(number) => Some(number),

@@ -1,13 +1,16 @@
 //! The CP-IS rules and use cases: who may see which plan, what an access causes, what an upload means.
 //! Knows no HTTP, no JSON and no SQL.
 
+pub mod auditing;
 pub mod calendar;
 pub mod gateway;
 pub mod limits;
 pub mod listing;
 pub mod look_up;
 pub mod matching;
+pub mod organizations;
 pub mod own_record;
+pub mod subscriptions;
 pub mod types;
 pub mod upload;
 pub mod verify;

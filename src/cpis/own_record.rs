@@ -28,7 +28,7 @@ impl Gateway {
     /// An own plan.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error`].
     pub async fn own_plan(&self, authority: &Organization, id: Uuid) -> Result<OwnPlan, Error> {
         let (gateway, authority) = (self.clone(), authority.clone());
         let read = self.store.read(move |conn| {
@@ -47,7 +47,7 @@ impl Gateway {
     /// An authority's plans of one child, under any of its numbers.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error`].
     pub async fn own_plans_of(&self, authority: &Organization, number: NhsNumber) -> Result<Vec<ShownPlan>, Error> {
         let (gateway, authority) = (self.clone(), authority.clone());
         let read = self.store.read(move |conn| {
@@ -67,7 +67,7 @@ impl Gateway {
     /// A page of an authority's plans in the order in which they were registered.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error`].
     pub async fn own_plans(&self, authority: &Organization, after: i64, limit: i64) -> Result<OwnPlans, Error> {
         let (gateway, authority) = (self.clone(), authority.clone());
         let read = self.store.read(move |conn| {
@@ -89,7 +89,7 @@ impl Gateway {
     /// An authority's own row of the child with exactly this number.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error`].
     pub async fn own_child(
         &self,
         authority: &Organization,

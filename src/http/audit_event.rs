@@ -14,13 +14,15 @@ use super::{
     refusal::{Case, Refusal},
 };
 use crate::{
-    cpis::types::{
-        access::Access,
-        audit::{AuditRow, EntityRef, QueryResult},
-        caller::Role,
+    cpis::{
+        auditing::{AuditPage, AuditPageAsked},
+        types::{
+            access::Access,
+            audit::{AuditRow, AuditSearch, EntityRef, QueryResult},
+            caller::Role,
+        },
     },
     fhir::{render, resource::Resource},
-    store::{self, audit::AuditSearch},
 };
 
 pub const PARAMETERS: &[Parameter] = &[
@@ -87,13 +89,8 @@ async fn listed_for_authority(call: Call) -> Result<Answer, Refusal> {
     only_for_others(&call, &["date", "_summary", "_total"])?;
     let number = call.query.required_patient()?;
     let (limit, below) = (paging::count(&call.query)?, paging::cursor::<i64>(&call.query)?.unwrap_or(i64::MAX));
-    let authority = call.caller.organization.id;
-    let read = call.service.gateway.store.read(move |conn| {
-        let persons = store::person::child(conn, &number)?.map(|child| child.persons).unwrap_or_default();
-        let page = store::access::listed_for(conn, authority, &persons, below, limit + 1)?;
-        Ok((page, store::access::count_listed_for(conn, authority, &persons)?))
-    });
-    let (mut page, total) = read.await?;
+    let authority = &call.caller.organization;
+    let (mut page, total) = call.service.gateway.listed_accesses(authority, number, below, limit + 1).await?;
     let more = i64::try_from(page.len()).unwrap_or(i64::MAX) > limit;
     page.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let mut event = call.event();
@@ -136,17 +133,10 @@ async fn security_audit(call: Call) -> Result<Answer, Refusal> {
     }
     let counted = only_count || patient.is_some() || paging::accurate_total(&call.query)?;
     let cursor: Option<AuditCursor> = paging::cursor(&call.query)?;
-    let read = call.service.gateway.store.read(move |conn| {
-        let (heads, below_id) = match cursor {
-            Some(cursor) => (cursor.heads, Some(cursor.below)),
-            None => (store::audit::committed_heads(conn)?, None),
-        };
-        let search = AuditSearch { patient, from_ms: range.from_ms, before_ms: range.before_ms, heads, below_id };
-        let rows = if only_count { Vec::new() } else { store::audit::search(conn, &search, limit + 1)? };
-        let total = if counted { Some(store::audit::count(conn, &search)?) } else { None };
-        Ok((rows, total, search.heads))
-    });
-    let (mut rows, total, heads) = read.await?;
+    let (heads, below_id) = cursor.map(|cursor| (cursor.heads, Some(cursor.below))).unwrap_or_default();
+    let search = AuditSearch { patient, from_ms: range.from_ms, before_ms: range.before_ms, heads, below_id };
+    let asked = AuditPageAsked { limit: if only_count { 0 } else { limit + 1 }, counted };
+    let AuditPage { mut rows, total, heads } = call.service.gateway.security_audit(search, asked).await?;
     let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let mut event = call.event();
@@ -181,8 +171,7 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
     }
     let key = call.id.split_once('-').and_then(|(month, id)| Some((month.parse().ok()?, id.parse().ok()?)));
     let (Some((month, id)), Role::Auditor) = (key, call.caller.role) else { return Err(Refusal::not_found()) };
-    let row = call.service.gateway.store.read(move |conn| store::audit::find(conn, month, id)).await?;
-    let row = row.ok_or_else(Refusal::not_found)?;
+    let row = call.service.gateway.security_event(month, id).await?.ok_or_else(Refusal::not_found)?;
     let event = render::security_event(&row, &call.service.settings.base_url);
     answer_one(call, "AuditEvent", event).await
 }
@@ -192,13 +181,8 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] 404 for any other.
 pub async fn access_for(call: &Call, id: Uuid) -> Result<Access, Refusal> {
-    let (role, authority) = (call.caller.role, call.caller.organization.id);
-    let read = call.service.gateway.store.read(move |conn| {
-        let Some(access) = store::access::find(conn, id)? else { return Ok(None) };
-        let allowed = role == Role::Auditor || store::access::is_listed_for(conn, access.sequence, authority)?;
-        Ok(Some(access).filter(|_| allowed))
-    });
-    read.await?.ok_or_else(Refusal::not_found)
+    let listed_for = (call.caller.role != Role::Auditor).then_some(&call.caller.organization);
+    call.service.gateway.access(id, listed_for).await?.ok_or_else(Refusal::not_found)
 }
 
 /// Audits the read of one resource, then answers it.

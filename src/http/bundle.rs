@@ -12,7 +12,7 @@ use crate::{
     cpis::{
         types::{
             audit::Interaction,
-            upload::{FileCode, Problem, ProblemKind, RecordChange, RecordCode},
+            upload::{Door, FileCode, Problem, ProblemKind, RecordChange, RecordCode},
         },
         upload::apply::{Applied, Unreadable, Upload},
     },
@@ -25,7 +25,6 @@ use crate::{
             transaction_status,
         },
     },
-    store::upload::Door,
 };
 
 /// # Errors

@@ -4,7 +4,6 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use serde_json::{Value, json};
 
 use super::{request_id::RequestIds, service::Service};
-use crate::store::organization::{self, OrganizationSearch};
 
 fn respond(request: &HttpRequest, status: StatusCode, body: &Value) -> HttpResponse {
     let ids = RequestIds::of(request.headers()).unwrap_or_default();
@@ -32,7 +31,7 @@ pub async fn ping(request: HttpRequest) -> HttpResponse {
 
 /// 200 when the store can be read, else 503.
 pub async fn status(request: HttpRequest, service: Data<Service>) -> HttpResponse {
-    let store = service.gateway.store.read(|conn| organization::count(conn, &OrganizationSearch::default())).await;
+    let store = service.gateway.check().await;
     let (status, word) = match &store {
         Ok(_) => (StatusCode::OK, "pass"),
         Err(error) => {

@@ -15,9 +15,9 @@ use crate::{
     cpis::types::{
         OdsCode,
         audit::{EntityRef, QueryResult},
+        organization::OrganizationSearch,
     },
     fhir::{render, system},
-    store::organization::{self, OrganizationSearch},
 };
 
 pub const PARAMETERS: &[Parameter] = &[
@@ -33,15 +33,7 @@ pub const PARAMETERS: &[Parameter] = &[
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
     let count = paging::count(&call.query)?;
-    let wanted = wanted(&call)?;
-    let page = {
-        let wanted = wanted.clone();
-        let read = call.service.gateway.store.read(move |conn| {
-            Ok((organization::search(conn, &wanted, count + 1)?, organization::count(conn, &wanted)?))
-        });
-        read.await?
-    };
-    let (mut found, total) = page;
+    let (mut found, total) = call.service.gateway.organizations(wanted(&call)?, count + 1).await?;
     let more = i64::try_from(found.len()).unwrap_or(i64::MAX) > count;
     found.truncate(usize::try_from(count).unwrap_or(usize::MAX));
     let mut event = call.event();
@@ -102,8 +94,7 @@ fn wanted(call: &Call) -> Result<OrganizationSearch, Refusal> {
 /// [`Refusal`] by design 4.
 pub async fn read(call: Call) -> Result<Answer, Refusal> {
     let ods = OdsCode::parse(&call.id).map_err(|_| Refusal::not_found())?;
-    let found = call.service.gateway.store.read(move |conn| organization::find(conn, &ods)).await?;
-    let organization = found.ok_or_else(Refusal::not_found)?;
+    let organization = call.service.gateway.organization(ods).await?.ok_or_else(Refusal::not_found)?;
     let mut event = call.event();
     let version = Some(organization.version);
     event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: call.id.clone(), version });
@@ -117,6 +108,8 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
     } else {
         Answer::ok(render::organization(&organization))
     };
+    // Public facts may be kept, if they are asked for again before they are used.
+    let answer = answer.with_header("Cache-Control", "no-cache");
     Ok(answer.with_version(organization.version, organization.updated))
 }
 

@@ -28,7 +28,6 @@ use crate::{
         outcome::{Issue, IssueCode, SpineCode},
         resource::OperationOutcome,
     },
-    store::StoreError,
 };
 
 /// What went wrong, as a row of the table.
@@ -179,7 +178,7 @@ impl Refusal {
     /// Of a change by an authority: another one of the same record was there first.
     pub fn of_change(error: cpis::Error) -> Self {
         match error {
-            cpis::Error::Store(StoreError::Race) => Self::new(
+            cpis::Error::Race => Self::new(
                 Case::Race,
                 "Another change of the same record was made at the same moment. Nothing was stored: please send it again.",
             ),
@@ -192,29 +191,17 @@ impl Refusal {
     }
 }
 
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable(_) | StoreError::Busy | StoreError::Race | StoreError::NotDurable => {
-                tracing::warn!(%error, "the store could not answer");
-                Self::store()
-            }
-            StoreError::Database(_) | StoreError::BadUrl | StoreError::Migration(_) => {
-                tracing::error!(%error, "the store failed");
-                Self::store()
-            }
-            StoreError::Corrupt(_) => {
-                tracing::error!(%error, "the store holds what it should not");
-                Self::fault()
-            }
-        }
-    }
-}
-
 impl From<cpis::Error> for Refusal {
     fn from(error: cpis::Error) -> Self {
         match error {
-            cpis::Error::Store(error) => error.into(),
+            cpis::Error::Unavailable(_) | cpis::Error::Race => {
+                tracing::warn!(%error, "the store could not answer");
+                Self::store()
+            }
+            cpis::Error::Fault(_) => {
+                tracing::error!(%error, "the store holds what it should not");
+                Self::fault()
+            }
             cpis::Error::DemographicsUnavailable => Self::new(
                 Case::Store,
                 "NHS numbers can't be verified at the moment (CPF05). Nothing was stored: please send the same again later.",

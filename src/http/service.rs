@@ -1,19 +1,12 @@
 //! What every handler works with: the CP-IS use cases, tokens, validators and the few settings that HTTP needs.
 
-use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::{
-    auth::{AuthFault, Directory, DirectoryFault, Tokens},
+    auth::{self, AuthFault, Tokens},
     config::{PdsMode, ScheduledCare},
-    cpis::{
-        Gateway,
-        types::{
-            OdsCode, Organization,
-            caller::{Caller, Client},
-        },
-    },
+    cpis::{Gateway, types::caller::Caller},
     fhir::{render::Verification, validate::Validators},
-    store::{Conn, StoreError, organization},
 };
 
 /// Settings that shape answers.
@@ -36,7 +29,7 @@ pub struct HttpSettings {
 /// The HTTP side of one gateway.
 pub struct Service {
     pub gateway: Gateway,
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     pub validators: Validators,
     pub settings: HttpSettings,
     /// `None` outside the sandbox.
@@ -48,13 +41,9 @@ impl Service {
     ///
     /// # Errors
     /// [`AuthFault`]: 401, 403 or 503.
-    pub async fn authenticate(self: &std::sync::Arc<Self>, header: Option<String>) -> Result<Caller, AuthFault> {
-        let (service, now) = (self.clone(), self.gateway.clock.now());
-        let answer = self.gateway.store.read(move |conn| {
-            let directory = Registered(RefCell::new(conn));
-            Ok(service.tokens.authenticate(header.as_deref(), &directory, now))
-        });
-        answer.await.map_err(|error| AuthFault::Directory(DirectoryFault::new(error)))?
+    pub async fn authenticate(&self, header: Option<String>) -> Result<Caller, AuthFault> {
+        let gateway = &self.gateway;
+        auth::authenticate(self.tokens.clone(), &gateway.store, header, gateway.clock.now()).await
     }
 
     /// Whether numbers are traced here.
@@ -63,24 +52,5 @@ impl Service {
             PdsMode::Register => Verification::Verified,
             PdsMode::Off => Verification::NotTraced,
         }
-    }
-}
-
-/// Clients and organisations as the store has them.
-struct Registered<'a>(RefCell<&'a mut Conn>);
-
-impl Registered<'_> {
-    fn ask<T>(&self, query: impl FnOnce(&mut Conn) -> Result<T, StoreError>) -> Result<T, DirectoryFault> {
-        query(&mut self.0.borrow_mut()).map_err(DirectoryFault::new)
-    }
-}
-
-impl Directory for Registered<'_> {
-    fn client(&self, client_id: &str) -> Result<Option<Client>, DirectoryFault> {
-        self.ask(|conn| organization::find_client(conn, client_id))
-    }
-
-    fn organization(&self, ods: &OdsCode) -> Result<Option<Organization>, DirectoryFault> {
-        self.ask(|conn| organization::find(conn, ods))
     }
 }

@@ -15,10 +15,13 @@ use super::{
     refusal::{Case, Refusal},
 };
 use crate::{
-    cpis::types::{
-        audit::{EntityRef, QueryResult},
-        subscription::{Subscription as Stored, SubscriptionStatus},
-        upload::RecordCode,
+    cpis::{
+        subscriptions::{OwnSubscription, Unsubscribed},
+        types::{
+            audit::{EntityRef, QueryResult},
+            subscription::{NewSubscription, Subscription as Stored, SubscriptionStatus},
+            upload::RecordCode,
+        },
     },
     fhir::{
         datatype::{Element, Extension, Meta},
@@ -29,10 +32,6 @@ use crate::{
         validate::Profile,
     },
     outside::hook::{CONTENT_TYPE_SENT, check_endpoint, check_headers},
-    store::{
-        Tx,
-        subscription::{self, NewSubscription},
-    },
 };
 
 pub const PARAMETERS: &[Parameter] = &[
@@ -49,15 +48,8 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let id = new.id;
     let mut event = call.event();
     event.entity = Some(entity(id, 1));
-    let (gateway, authority) = (&call.service.gateway, call.caller.organization.id);
-    let clock = gateway.clock.clone();
-    let created = gateway.store.write(Vec::new(), move |tx| {
-        let now = clock.now();
-        subscription::create(tx.conn, &new, now.timestamp_millis())?;
-        tx.append_audit(now, event.clone())?;
-        subscription::find(tx.conn, authority, id)
-    });
-    let (stored, _) = created.await?.ok_or_else(Refusal::not_found)?;
+    let created = call.service.gateway.subscribe(new, event).await?;
+    let stored = created.ok_or_else(Refusal::not_found)?;
     let location = format!("{}/Subscription/{id}", call.service.settings.base_url);
     let answer = Answer::ok(rendered(&stored)).with_status(StatusCode::CREATED);
     Ok(answer.with_header("Location", location).with_version(stored.version, stored.updated))
@@ -67,12 +59,10 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
 /// [`Refusal`] by design 4.
 pub async fn read(call: Call) -> Result<Answer, Refusal> {
     let id = Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
-    let authority = call.caller.organization.id;
-    let found = call.service.gateway.store.read(move |conn| subscription::find(conn, authority, id)).await?;
-    let stored = match found {
-        None => return Err(Refusal::not_found()),
-        Some((_, true)) => return Err(gone()),
-        Some((stored, false)) => stored,
+    let stored = match call.service.gateway.own_subscription(&call.caller.organization, id).await? {
+        OwnSubscription::Unknown => return Err(Refusal::not_found()),
+        OwnSubscription::Deleted => return Err(gone()),
+        OwnSubscription::Held(stored) => stored,
     };
     let mut event = call.event();
     event.entity = Some(entity(id, stored.version));
@@ -86,40 +76,17 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
 /// [`Refusal`] by design 4.
 pub async fn delete(call: Call) -> Result<Answer, Refusal> {
     let id = Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
-    let (if_match, authority) = (call.if_match()?, call.caller.organization.id);
-    let event = call.event();
-    let clock = call.service.gateway.clock.clone();
-    let deleted = call.service.gateway.store.write(Vec::new(), move |tx: &mut Tx<'_>| {
-        let Some((stored, deleted)) = subscription::find(tx.conn, authority, id)? else {
-            return Ok(Deletion::Unknown);
-        };
-        if !deleted && if_match.is_some_and(|version| version != stored.version) {
-            return Ok(Deletion::OtherVersion);
-        }
-        let now = clock.now();
-        if !deleted {
-            subscription::delete(tx.conn, stored.key, now.timestamp_millis())?;
-        }
-        let version = if deleted { stored.version } else { stored.version + 1 };
-        let mut event = event.clone();
-        event.entity = Some(entity(id, version));
-        tx.append_audit(now, event)?;
-        Ok(Deletion::Done)
-    });
-    match deleted.await? {
-        Deletion::Done => Ok(Answer::empty(StatusCode::NO_CONTENT)),
-        Deletion::Unknown => Err(Refusal::not_found()),
-        Deletion::OtherVersion => Err(Refusal::new(
+    let mut event = call.event();
+    event.entity = Some(entity(id, 1));
+    let authority = &call.caller.organization;
+    match call.service.gateway.unsubscribe(authority, id, call.if_match()?, event).await? {
+        Unsubscribed::Done => Ok(Answer::empty(StatusCode::NO_CONTENT)),
+        Unsubscribed::Unknown => Err(Refusal::not_found()),
+        Unsubscribed::OtherVersion => Err(Refusal::new(
             Case::Version,
             "The Subscription has another version than If-Match says. Read it again, then decide.",
         )),
     }
-}
-
-enum Deletion {
-    Done,
-    Unknown,
-    OtherVersion,
 }
 
 /// # Errors
@@ -127,8 +94,7 @@ enum Deletion {
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
     let statuses = statuses(&call)?;
     let id = call.query.single("_id")?.map(str::to_owned);
-    let authority = call.caller.organization.id;
-    let mut found = call.service.gateway.store.read(move |conn| subscription::of_authority(conn, authority)).await?;
+    let mut found = call.service.gateway.own_subscriptions(&call.caller.organization).await?;
     found.retain(|stored| id.as_ref().is_none_or(|id| *id == stored.id.to_string()));
     found.retain(|stored| statuses.as_ref().is_none_or(|statuses| statuses.contains(&stored.status)));
     let mut event = call.event();

@@ -15,7 +15,7 @@ use crate::{
         types::{
             NhsNumber, Organization, ShownPlan,
             child::AuthorityChild,
-            upload::{OrganizationChange, PlanChange, Problem, RecordChange},
+            upload::{Door, OrganizationChange, PlanChange, Problem, RecordChange},
         },
         upload::apply::{Applied, Change, LoadedEntry, LoadedRecord, LoadedResource, Upload},
     },
@@ -29,7 +29,6 @@ use crate::{
             read_organization, read_patient, single_status,
         },
     },
-    store::upload::Door,
 };
 
 /// What reading an upload of this caller needs.

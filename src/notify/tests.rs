@@ -30,7 +30,7 @@ use crate::{
             caller::Author,
             child::NumberStatus,
             organization::OrganizationKind,
-            subscription::{Subscription, SubscriptionStatus},
+            subscription::{NewSubscription, Subscription, SubscriptionStatus},
         },
     },
     demographics::Off,
@@ -39,7 +39,6 @@ use crate::{
         Location, Options, Store, access,
         organization::{self, NewOrganization},
         outbox, person,
-        subscription::NewSubscription,
     },
 };
 

@@ -92,6 +92,15 @@ impl From<diesel::result::Error> for StoreError {
     }
 }
 
+/// Asks the database for nothing: whether it answers.
+///
+/// # Errors
+/// [`StoreError`] when it does not.
+pub fn ping(conn: &mut Conn) -> Result<(), StoreError> {
+    diesel::RunQueryDsl::execute(diesel::sql_query("select 1"), conn)?;
+    Ok(())
+}
+
 /// The open store; cheap to clone.
 #[derive(Clone)]
 pub struct Store {

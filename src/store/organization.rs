@@ -11,7 +11,7 @@ use crate::{
     cpis::types::{
         OdsCode, Organization, Phone,
         caller::{Client, Role},
-        organization::{CareSetting, OrganizationKind},
+        organization::{CareSetting, OrganizationKind, OrganizationSearch},
         upload::OrganizationChange,
     },
 };
@@ -87,17 +87,6 @@ pub fn get_all(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Organization>, StoreE
         .select(OrganizationRow::as_select())
         .load(conn)?;
     rows.into_iter().map(Organization::try_from).collect()
-}
-
-/// What a search for organisations asks; all that is given must hold.
-#[derive(Clone, Debug, Default)]
-pub struct OrganizationSearch {
-    pub ods: Option<OdsCode>,
-    /// Beginning of the name, any case.
-    pub name: Option<String>,
-    pub active: Option<bool>,
-    /// Keyset page: ids above.
-    pub after_id: Option<i64>,
 }
 
 macro_rules! matching {

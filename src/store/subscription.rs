@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Conn, StoreError, schema::subscription};
 use crate::{
     clock::from_millis,
-    cpis::types::subscription::{Subscription, SubscriptionStatus},
+    cpis::types::subscription::{NewSubscription, Subscription, SubscriptionStatus},
 };
 
 #[derive(Queryable, Selectable)]
@@ -51,19 +51,6 @@ impl TryFrom<SubscriptionRow> for Subscription {
             events: row.events,
         })
     }
-}
-
-/// What an authority asks for.
-#[derive(Clone)]
-pub struct NewSubscription {
-    pub id: Uuid,
-    pub authority_id: i64,
-    pub endpoint: String,
-    /// `Name: value` lines; secret.
-    pub headers: Vec<String>,
-    pub topic: String,
-    pub reason: String,
-    pub end_ms: Option<i64>,
 }
 
 /// Stores a subscription in status `requested`; its handshake is due at once.

@@ -9,29 +9,11 @@ use super::{
 };
 use crate::cpis::types::{
     NhsNumber,
-    upload::{FileCode, RecordCode},
+    upload::{Door, FileCode, RecordCode},
 };
 
 /// State of an upload whose versions count.
 pub const APPLIED: &str = "applied";
-
-/// By which door a change came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// A FHIR Bundle.
-    Bundle,
-    /// A single FHIR interaction.
-    Interaction,
-}
-
-impl Door {
-    fn code(self) -> &'static str {
-        match self {
-            Self::Bundle => "bundle",
-            Self::Interaction => "interaction",
-        }
-    }
-}
 
 /// Begins an upload that is applied by the transaction that it is in; returns its key.
 ///

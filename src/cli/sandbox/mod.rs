@@ -27,12 +27,9 @@ use self::{directory::Directory, lock::Lock, population::Population};
 use crate::{
     auth::{checkpoint_key, sandbox as issuer},
     config::Settings,
-    cpis::calendar::Calendar,
+    cpis::{calendar::Calendar, types::organization::OrganizationSearch},
     http::sandbox::Sandbox,
-    store::{
-        Location, StoreError, audit,
-        organization::{self, OrganizationSearch},
-    },
+    store::{Location, StoreError, audit, organization},
 };
 
 /// A sandbox that is ready to be served. Keeps others from removing it.

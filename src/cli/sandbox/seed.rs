@@ -25,6 +25,7 @@ use crate::{
             audit::Interaction,
             caller::{Author, Caller, Client, RequestContext, Role},
             child::NumberStatus,
+            upload::Door,
             upload::{FileCode, RecordChange},
         },
         upload::apply::Upload,
@@ -36,7 +37,6 @@ use crate::{
         audit::month_of,
         organization::{self, NewOrganization},
         register,
-        upload::Door,
     },
 };
 

@@ -5,8 +5,11 @@ use crate::{
     app,
     clock::Clock,
     config::DatabaseUrl,
-    cpis::{types::NhsNumber, verify::verify},
-    store::{Options, Store, access, audit::AuditSearch, person},
+    cpis::{
+        types::{NhsNumber, audit::AuditSearch},
+        verify::verify,
+    },
+    store::{Options, Store, access, person},
 };
 
 fn now() -> DateTime<Utc> {

@@ -203,4 +203,17 @@ impl AuditRow {
     }
 }
 
+/// An auditor's search of the security audit.
+#[derive(Clone, Debug, Default)]
+pub struct AuditSearch {
+    pub patient: Option<NhsNumber>,
+    /// Recorded in this half-open range of milliseconds.
+    pub from_ms: Option<i64>,
+    pub before_ms: Option<i64>,
+    /// (chain, highest seq) of every chain that was open or closed when the first page was made: rows above don't count.
+    pub heads: Vec<(i64, i64)>,
+    /// Rows after this id in the order newest first.
+    pub below_id: Option<i64>,
+}
+
 masked_debug!(EntityRef, AuditAgent, RequestEvent);

@@ -147,6 +147,17 @@ pub struct Organization {
     pub updated: DateTime<Utc>,
 }
 
+/// What a search for organisations asks; all that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct OrganizationSearch {
+    pub ods: Option<OdsCode>,
+    /// Beginning of the name, any case.
+    pub name: Option<String>,
+    pub active: Option<bool>,
+    /// Keyset page: ids above.
+    pub after_id: Option<i64>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

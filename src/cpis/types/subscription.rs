@@ -58,3 +58,16 @@ impl std::fmt::Debug for Subscription {
         f.debug_struct("Subscription").field("id", &self.id).field("status", &self.status).finish_non_exhaustive()
     }
 }
+
+/// What an authority asks for.
+#[derive(Clone)]
+pub struct NewSubscription {
+    pub id: Uuid,
+    pub authority_id: i64,
+    pub endpoint: String,
+    /// `Name: value` lines; secret.
+    pub headers: Vec<String>,
+    pub topic: String,
+    pub reason: String,
+    pub end_ms: Option<i64>,
+}

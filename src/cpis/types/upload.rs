@@ -90,6 +90,25 @@ impl FileCode {
     }
 }
 
+/// By which door a change came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A FHIR Bundle.
+    Bundle,
+    /// A single FHIR interaction.
+    Interaction,
+}
+
+impl Door {
+    /// The short code that the database holds.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Interaction => "interaction",
+        }
+    }
+}
+
 /// How a change names the plan it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlanKey {

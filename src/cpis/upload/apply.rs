@@ -15,11 +15,11 @@ use crate::{
             caller::{Caller, RequestContext},
             child::{AuthorityChild, Demographics, Trace},
             upload::{
-                FileCode, OrganizationChange, PlanChange, Problem, ProblemKind, RecordChange, RecordCode, Warning,
+                Door, FileCode, OrganizationChange, PlanChange, Problem, ProblemKind, RecordChange, RecordCode, Warning,
             },
         },
     },
-    store::{self, StoreError, Tx, plan::VersionContent, upload::Door},
+    store::{self, StoreError, Tx, plan::VersionContent},
 };
 
 /// One change of an authority: a Bundle, or a single interaction as a record of its own.
@@ -120,7 +120,7 @@ impl Gateway {
     /// The number under which an authority sent the child of one of its plans; `None` for any other plan.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error`].
     pub async fn own_number_of(&self, authority: &Organization, plan: Uuid) -> Result<Option<NhsNumber>, Error> {
         let authority = authority.id;
         let read = self.store.read(move |conn| {
@@ -134,7 +134,7 @@ impl Gateway {
     /// Judges and applies an upload. Effect, answer and audit are durable when this returns.
     ///
     /// # Errors
-    /// [`Error::DemographicsUnavailable`] (CPF05) or [`Error::Store`]: then nothing is stored.
+    /// [`Error::DemographicsUnavailable`] (CPF05) or [`Error`]: then nothing is stored.
     pub async fn upload(&self, upload: Upload) -> Result<Applied, Error> {
         let mut numbers: Vec<NhsNumber> = upload.records.iter().map(|record| record.nhs_number).collect();
         numbers.sort_unstable();
