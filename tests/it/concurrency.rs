@@ -220,7 +220,7 @@ on_both_stores! {
         }
         assert!(matches!(refused.await.unwrap(), Err(StoreError::Database("a test's refusal"))));
         assert!(matches!(raced.await.unwrap(), Err(StoreError::Race)));
-        assert!(matches!(panicked.await.unwrap(), Err(StoreError::NotDurable)));
+        assert!(matches!(panicked.await.unwrap(), Err(StoreError::Database("a change panicked"))));
         assert!(matches!(wrong_sql.await.unwrap(), Err(StoreError::Database(_))));
         assert_eq!(app.number("select count(*) as number from audit_event"), before + 3);
         assert_eq!(app.number("select count(*) as number from access"), 3);
