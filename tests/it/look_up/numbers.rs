@@ -142,6 +142,19 @@ on_both_stores! {
         }
     }
 
+    async fn what_is_restricted_stays_so_and_what_is_retired_takes_no_alias(backend) {
+        let (app, old, new) = two_numbers(backend).await;
+        app.set_status(old.number, NumberStatus::Restricted).await;
+        app.supersede(old.number, new.number).await.unwrap();
+        for asked in [&old, &new] {
+            assert_eq!(app.clinician().get(&asked.care_team()).await.total(), 0);
+        }
+        let (retired, other) = (child(3), child(4));
+        app.set_status(retired.number, NumberStatus::Retired).await;
+        assert!(app.supersede(retired.number, other.number).await.is_err());
+        assert!(app.supersede(other.number, retired.number).await.is_err());
+    }
+
     async fn a_retired_number_is_joined_to_no_other(backend) {
         let (app, old, new) = two_numbers(backend).await;
         app.clinician_named("555000000301").get(&old.care_team()).await;
