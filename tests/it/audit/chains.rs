@@ -140,7 +140,7 @@ on_both_stores! {
 #[actix_web::test]
 async fn a_slow_process_is_not_closed_in_the_middle_of_a_commit() {
     let app = TestApp::start(crate::harness::Backend::Postgres).await;
-    let slow = app.beside();
+    let (slow, closer) = (app.beside(), app.beside());
     slow.clinician().get(&child(1).care_team()).await;
     let month_end = "2026-11-30T23:59:59.999Z".parse().unwrap();
     app.clock.set(month_end);
@@ -149,11 +149,7 @@ async fn a_slow_process_is_not_closed_in_the_middle_of_a_commit() {
 
     let held = slow.hold_writer(Some((month_end, event))).await;
     app.clock.set("2026-12-01T00:00:00Z".parse().unwrap());
-    let gateway = app.app.gateway.clone();
-    let write = actix_web::rt::spawn({
-        let app = app.beside();
-        async move { (app.app.checkpoint().await, app) }
-    });
+    let write = actix_web::rt::spawn(async move { closer.app.checkpoint().await });
     // Either it has passed the other's chain by, or it waits for it.
     let waiting = "select count(*) as number from pg_stat_activity \
                    where datname = current_database() and wait_event_type = 'Lock'";
@@ -161,9 +157,8 @@ async fn a_slow_process_is_not_closed_in_the_middle_of_a_commit() {
         tokio::task::yield_now().await;
     }
     held.release().await.unwrap();
-    write.await.unwrap().0.unwrap();
+    write.await.unwrap().unwrap();
 
-    drop(gateway);
     let report = app.verify();
     assert!(report.is_whole(), "{report:?}");
 }

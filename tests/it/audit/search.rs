@@ -173,6 +173,8 @@ async fn a_chain_that_is_committed_late_is_on_no_page_that_was_begun_before() {
     while !quick.is_finished() && app.number(waiting) == 0 {
         tokio::task::yield_now().await;
     }
+    // These are newer than the event that waits for its commit.
+    looks(&app, 4).await;
     let first = app.auditor().get(&format!("/AuditEvent?patient={}&_count=2", child(1).nhs())).await;
     let shown = first.total();
     held.release().await.unwrap();

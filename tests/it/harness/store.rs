@@ -45,22 +45,22 @@ struct Number {
 }
 
 impl TestApp {
-    /// Keeps the writer within a transaction; what is written meanwhile waits. On release it appends `event`, if any.
+    /// Keeps the writer within a transaction that has appended `event`, if any; what is written meanwhile waits.
     pub async fn hold_writer(&self, event: Option<(DateTime<Utc>, RequestEvent)>) -> Held {
         let (entered, running) = tokio::sync::oneshot::channel();
         let (release, released) = mpsc::channel::<()>();
         let (store, mut entered) = (self.app.gateway.store.clone(), Some(entered));
         let write = actix_web::rt::spawn(async move {
             let change = store.write(Vec::new(), move |tx| {
+                if let Some((at, event)) = &event {
+                    tx.append_audit(*at, event.clone())?;
+                }
                 if let Some(entered) = entered.take() {
                     entered.send(()).map_err(|()| StoreError::Busy)?;
                     // The sender is dropped to release: that is an error here, and meant.
                     let _released = released.recv();
                 }
-                match &event {
-                    Some((at, event)) => tx.append_audit(*at, event.clone()),
-                    None => Ok(()),
-                }
+                Ok(())
             });
             change.await
         });
