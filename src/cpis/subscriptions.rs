@@ -29,14 +29,20 @@ pub enum Unsubscribed {
     OtherVersion,
 }
 
+/// Most subscriptions that an authority may have at a time: each costs a call for every access.
+pub const MOST_SUBSCRIPTIONS: usize = 20;
+
 impl Gateway {
-    /// Stores a subscription; its handshake is due at once.
+    /// Stores a subscription; its handshake is due at once. `None` when the authority has as many as it may.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn subscribe(&self, new: NewSubscription, event: RequestEvent) -> Result<Option<Subscription>, Error> {
         let clock = self.clock.clone();
         let write = self.store.write(Vec::new(), move |tx| {
+            if subscription::of_authority(tx.conn, new.authority_id)?.len() >= MOST_SUBSCRIPTIONS {
+                return Ok(None);
+            }
             let now = clock.now();
             subscription::create(tx.conn, &new, now.timestamp_millis())?;
             tx.append_audit(now, event.clone())?;

@@ -1,7 +1,10 @@
 //! Strict JSON: what one reader may understand differently from the next is refused, not guessed.
 //! Duplicate keys, nesting below 64 levels, broken UTF-8 and anything after the value are faults.
 
-use std::{cell::RefCell, fmt};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+};
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -10,6 +13,12 @@ use super::outcome::{Issue, IssueCode, SpineCode};
 
 /// Deepest nesting of objects and lists that is read; R4 resources that CP-IS takes need fewer than 20.
 pub const MAX_DEPTH: usize = 64;
+
+/// Most values (objects, lists and what is in them) of one resource; those that CP-IS takes need fewer than 200.
+/// Judging a value costs time even when it is refused.
+pub const RESOURCE_VALUES: usize = 5_000;
+/// Most values of an upload Bundle: over 100 for each of its 500 entries.
+pub const BUNDLE_VALUES: usize = 60_000;
 
 /// What is wrong with a JSON text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +29,8 @@ pub enum FaultKind {
     Truncated,
     DuplicateKey,
     TooDeep,
+    /// More values than a resource can need.
+    TooMany,
     /// Something follows the value.
     TrailingText,
 }
@@ -45,6 +56,7 @@ impl FaultKind {
             Self::Truncated => "The JSON ends too early",
             Self::DuplicateKey => "A JSON property is given twice in one object",
             Self::TooDeep => "The JSON is nested deeper than 64 levels",
+            Self::TooMany => "The JSON holds more values than such a resource can need",
             Self::TrailingText => "There is more text after the end of the JSON",
         }
     }
@@ -61,18 +73,18 @@ impl JsonFault {
     }
 }
 
-/// Reads one JSON value.
+/// Reads one JSON value that holds at most `most` values, such as [`RESOURCE_VALUES`].
 ///
 /// # Errors
 /// [`JsonFault`] at the first fault.
-pub fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
+pub fn parse(bytes: &[u8], most: usize) -> Result<Value, JsonFault> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let before = bytes.get(..e.valid_up_to()).unwrap_or_default();
         let line = before.iter().filter(|b| **b == b'\n').count() + 1;
         let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
         JsonFault { kind: FaultKind::NotUtf8, line, column, expression: None }
     })?;
-    let reader = Reader::default();
+    let reader = Reader { left: Cell::new(most), ..Reader::default() };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     match reader.deserialize(&mut deserializer) {
         Ok(value) => match deserializer.end() {
@@ -95,6 +107,8 @@ struct Reader {
     path: RefCell<Vec<Step>>,
     resource_type: RefCell<Option<String>>,
     fault: RefCell<Option<FaultKind>>,
+    /// Values that may still come.
+    left: Cell<usize>,
 }
 
 impl Reader {
@@ -106,6 +120,17 @@ impl Reader {
     /// Refuses an object or list that lies too deep; each level above it is one step of the path.
     fn judge_depth<E: de::Error>(&self) -> Result<(), E> {
         if self.path.borrow().len() >= MAX_DEPTH { Err(self.refuse(FaultKind::TooDeep)) } else { Ok(()) }
+    }
+
+    /// Counts a value that begins.
+    fn count<E: de::Error>(&self) -> Result<(), E> {
+        match self.left.get().checked_sub(1) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(())
+            }
+            None => Err(self.refuse(FaultKind::TooMany)),
+        }
     }
 
     fn enter(&self, step: Step) {
@@ -152,6 +177,7 @@ impl<'de> DeserializeSeed<'de> for &Reader {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.count()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -231,7 +257,7 @@ mod tests {
     use serde_json::json;
 
     fn fault(text: &str) -> (FaultKind, usize, usize, Option<String>) {
-        let fault = parse(text.as_bytes()).unwrap_err();
+        let fault = parse(text.as_bytes(), RESOURCE_VALUES).unwrap_err();
         (fault.kind, fault.line, fault.column, fault.expression)
     }
 
@@ -251,14 +277,14 @@ mod tests {
     #[test]
     fn sixty_four_levels_are_read_and_no_more() {
         let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
-        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(parse(nested(MAX_DEPTH).as_bytes(), RESOURCE_VALUES).is_ok());
         assert_eq!(fault(&nested(MAX_DEPTH + 1)).0, FaultKind::TooDeep);
         let objects = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
-        assert!(parse(objects(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(parse(objects(MAX_DEPTH).as_bytes(), RESOURCE_VALUES).is_ok());
         assert_eq!(fault(&objects(MAX_DEPTH + 1)).0, FaultKind::TooDeep);
         assert_eq!(fault(&"[".repeat(100_000)).0, FaultKind::TooDeep);
         let empty = |levels: usize| format!("{}{{}}{}", "[".repeat(levels - 1), "]".repeat(levels - 1));
-        assert!(parse(empty(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(parse(empty(MAX_DEPTH).as_bytes(), RESOURCE_VALUES).is_ok());
         assert_eq!(fault(&empty(MAX_DEPTH + 1)).0, FaultKind::TooDeep);
     }
 
@@ -274,7 +300,7 @@ mod tests {
             assert_eq!(fault(bad).0, FaultKind::Syntax, "{bad}");
         }
         let bytes = b"{\n\"a\": \"\xff\"}";
-        let fault = parse(bytes).unwrap_err();
+        let fault = parse(bytes, RESOURCE_VALUES).unwrap_err();
         assert_eq!((fault.kind, fault.line, fault.column), (FaultKind::NotUtf8, 2, 7));
     }
 
@@ -286,7 +312,7 @@ mod tests {
             r#"{"resourceType":"9990000018","a":1,"a":1}"#,
             r#"{"resourceType":"Patient","family":9990000018x}"#,
         ] {
-            let fault = parse(text.as_bytes()).unwrap_err();
+            let fault = parse(text.as_bytes(), RESOURCE_VALUES).unwrap_err();
             let said = format!("{fault} {fault:?} {:?}", fault.issue());
             assert!(!said.contains("9990000018"), "{said}");
         }
@@ -311,20 +337,28 @@ mod tests {
     proptest! {
         #[test]
         fn every_json_value_is_read_back(value in any_json()) {
-            prop_assert_eq!(parse(value.to_string().as_bytes()), Ok(value));
+            prop_assert_eq!(parse(value.to_string().as_bytes(), RESOURCE_VALUES), Ok(value));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes);
+            let _ = parse(&bytes, RESOURCE_VALUES);
         }
     }
 
     #[test]
     fn numbers_keep_their_kind() {
         assert_eq!(
-            parse(b"[1, -1, 1.5, 18446744073709551615]"),
+            parse(b"[1, -1, 1.5, 18446744073709551615]", RESOURCE_VALUES),
             Ok(json!([1, -1, 1.5, 18_446_744_073_709_551_615_u64]))
         );
+    }
+
+    #[test]
+    fn more_values_than_allowed_are_refused_at_once() {
+        let list = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
+        assert!(parse(list(100).as_bytes(), 100).is_ok());
+        let fault = parse(list(101).as_bytes(), 100).map_err(|fault| fault.kind);
+        assert_eq!(fault, Err(FaultKind::TooMany));
     }
 }

@@ -117,6 +117,18 @@ struct AuditCursor {
     below: i64,
 }
 
+/// More open chains than any installation has processes.
+const MOST_MARKS: usize = 200;
+
+impl AuditCursor {
+    /// Whether it could be one of ours: each chain once, with a number that a row can have.
+    fn is_ours(&self) -> bool {
+        let rising = self.heads.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let positive = self.heads.iter().all(|(chain, seq)| *chain > 0 && *seq >= 0);
+        (1..=MOST_MARKS).contains(&self.heads.len()) && rising && positive && self.below > 0
+    }
+}
+
 async fn security_audit(call: Call) -> Result<Answer, Refusal> {
     let limit = paging::count(&call.query)?;
     let only_count = paging::only_count(&call.query)?;
@@ -132,6 +144,9 @@ async fn security_audit(call: Call) -> Result<Answer, Refusal> {
     }
     let counted = only_count || patient.is_some() || paging::accurate_total(&call.query)?;
     let cursor: Option<AuditCursor> = paging::cursor(&call.query)?;
+    if cursor.as_ref().is_some_and(|cursor| !cursor.is_ours()) {
+        return Err(paging::foreign_cursor());
+    }
     let (heads, below_id) = cursor.map(|cursor| (cursor.heads, Some(cursor.below))).unwrap_or_default();
     let search = AuditSearch { patient, from_ms: range.from_ms, before_ms: range.before_ms, heads, below_id };
     let asked = AuditPageAsked { limit: if only_count { 0 } else { limit + 1 }, counted };

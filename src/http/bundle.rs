@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     cpis::{
+        Error,
         types::{
             audit::Interaction,
             upload::{Door, FileCode, Problem, ProblemKind, RecordChange, RecordCode},
@@ -21,8 +22,8 @@ use crate::{
         outcome::{Issue, IssueCode},
         resource::BundleEntryResponse,
         upload::{
-            BundleKind, EntryIssue, UploadBundle, envelope_outcome, read_bundle, refused_transaction,
-            transaction_status,
+            BundleKind, EntryIssue, UploadBundle, read_bundle, refused_transaction, transaction_status,
+            unjudged_outcome,
         },
     },
 };
@@ -30,7 +31,7 @@ use crate::{
 /// # Errors
 /// [`Refusal`] 400 with CPF01 for an unusable envelope, 413, a refused transaction's 400, 412 or 422, 503.
 pub async fn upload(call: Call) -> Result<Answer, Refusal> {
-    let body = json::parse(&call.body).map_err(|fault| envelope_refused(vec![fault.issue()]))?;
+    let body = json::parse(&call.body, json::BUNDLE_VALUES).map_err(|fault| envelope_refused(vec![fault.issue()]))?;
     let mut bundle = read_bundle(&body, &reading(&call)).map_err(envelope_refused)?;
     let authority = &call.caller.organization;
     let mut children = HashMap::new();
@@ -40,14 +41,24 @@ pub async fn upload(call: Call) -> Result<Answer, Refusal> {
         }
     }
     bundle.place(|id| children.get(&id).copied());
-    let applied = call.service.gateway.upload(asked(&call, &bundle)).await.map_err(Refusal::of_change)?;
+    let applied = call.service.gateway.upload(asked(&call, &bundle)).await.map_err(not_applied)?;
     answer(&bundle, &applied)
 }
 
 fn envelope_refused(issues: Vec<Issue>) -> Refusal {
     let too_long = issues.iter().any(|issue| issue.code == IssueCode::TooLong);
-    let outcome = envelope_outcome(&issues);
+    let outcome = unjudged_outcome(&issues, FileCode::Cpf01);
     Refusal::with_issues(if too_long { Case::TooLong } else { Case::Body }, issues).with_outcome(outcome)
+}
+
+fn not_applied(error: Error) -> Refusal {
+    let unverifiable = matches!(error, Error::DemographicsUnavailable);
+    let refusal = Refusal::of_change(error);
+    if !unverifiable {
+        return refusal;
+    }
+    let outcome = unjudged_outcome(&refusal.issues, FileCode::Cpf05);
+    refusal.with_outcome(outcome)
 }
 
 /// The Bundle as the rules take it: what could be read, and what could not.
@@ -59,7 +70,8 @@ fn asked(call: &Call, bundle: &UploadBundle) -> Upload {
             Ok(change) => records.push(change.clone()),
             Err(issues) => unreadable.push(Unreadable {
                 nhs_number: record.nhs_number,
-                code: issues.iter().find_map(|told| told.issue.cpr).unwrap_or(RecordCode::Cpr07),
+                code: RecordCode::standing_for(issues.iter().filter_map(|told| told.issue.cpr))
+                    .unwrap_or(RecordCode::Cpr07),
                 reason: issues.iter().map(|told| told.issue.diagnostics.as_str()).collect::<Vec<_>>().join(" "),
             }),
         }
@@ -114,15 +126,14 @@ fn answer(bundle: &UploadBundle, applied: &Applied) -> Result<Answer, Refusal> {
             (Err(unreadable), _) => unreadable.clone(),
             (Ok(_), Some(Err(problem))) => bundle.problems(std::slice::from_ref(problem)),
             (Ok(change), Some(Ok(organization))) => {
-                let loaded = super::upload::loaded_organization(organization, change);
+                let loaded = super::upload::loaded_organization(organization);
                 answers.push((change.entry, bundle.loaded(change.entry, &loaded, &[])));
                 Vec::new()
             }
             (Ok(_), None) => Vec::new(),
         };
-        if let Some(first) = refused.first() {
-            answers.extend(bundle.refused(&[first.entry], &refused));
-        }
+        let entries: Vec<usize> = refused.iter().map(|told| told.entry).collect();
+        answers.extend(bundle.refused(&entries, &refused));
         issues.extend(refused);
     }
     if bundle.kind == BundleKind::Transaction && !applied.stored {

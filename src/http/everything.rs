@@ -41,7 +41,7 @@ pub async fn get(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn post(call: Call) -> Result<Answer, Refusal> {
-    let body = json::parse(&call.body).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
+    let body = json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
     if body.get("resourceType").and_then(serde_json::Value::as_str) != Some("Parameters") {
         return Err(Refusal::new(Case::Body, "Please send a Parameters resource."));
     }

@@ -66,9 +66,12 @@ pub fn accurate_total(query: &Query) -> Result<bool, Refusal> {
 pub fn cursor<T: DeserializeOwned>(query: &Query) -> Result<Option<T>, Refusal> {
     let Some(text) = query.single("_cursor")? else { return Ok(None) };
     let value = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    value
-        .map(Some)
-        .ok_or_else(|| bad_value("_cursor", "is not from a link of this search: please start at the first page"))
+    value.map(Some).ok_or_else(foreign_cursor)
+}
+
+/// 400 for a cursor that no link of ours carried.
+pub fn foreign_cursor() -> Refusal {
+    bad_value("_cursor", "is not from a link of this search: please start at the first page")
 }
 
 /// Adds the `next` link.

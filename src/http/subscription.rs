@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cpis::{
-        subscriptions::{OwnSubscription, Unsubscribed},
+        subscriptions::{MOST_SUBSCRIPTIONS, OwnSubscription, Unsubscribed},
         types::{
             audit::{EntityRef, QueryResult},
             subscription::{NewSubscription, Subscription as Stored, SubscriptionStatus},
@@ -49,7 +49,11 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let mut event = call.event();
     event.entity = Some(entity(id, 1));
     let created = call.service.gateway.subscribe(new, event).await?;
-    let stored = created.ok_or_else(Refusal::not_found)?;
+    let stored = created.ok_or_else(|| {
+        let text =
+            format!("There are {MOST_SUBSCRIPTIONS} subscriptions already. Delete one that is no longer needed.");
+        Refusal::new(Case::Rule, text)
+    })?;
     let location = format!("{}/Subscription/{id}", call.service.settings.base_url);
     let answer = Answer::ok(rendered(&stored)).with_status(StatusCode::CREATED);
     Ok(answer.with_header("Location", location).with_version(stored.version, stored.updated))
@@ -129,7 +133,7 @@ fn entity(id: Uuid, version: i64) -> EntityRef {
 /// What the body asks for: valid R4, within the profile, and within what this version can do; all faults at once.
 fn asked(call: &Call) -> Result<NewSubscription, Refusal> {
     let settings = &call.service.settings;
-    let body = json::parse(&call.body).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
+    let body = json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
     if body.get("resourceType").and_then(Value::as_str).is_some_and(|name| name != "Subscription") {
         let text = "Send a Subscription here.";
         let issue = Issue::error(IssueCode::Value, SpineCode::InvalidValue, text).at("Subscription");

@@ -13,11 +13,11 @@ use super::{
 use crate::{
     cpis::{
         types::{
-            NhsNumber, Organization, ShownPlan,
+            NhsNumber, ShownPlan,
             child::AuthorityChild,
-            upload::{Door, OrganizationChange, PlanChange, Problem, RecordChange},
+            upload::{Door, PlanChange, Problem, RecordChange},
         },
-        upload::apply::{Applied, Change, LoadedEntry, LoadedRecord, LoadedResource, Upload},
+        upload::apply::{Applied, Change, LoadedEntry, LoadedOrganization, LoadedRecord, LoadedResource, Upload},
     },
     fhir::{
         json,
@@ -122,11 +122,11 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
     let if_match = call.if_match()?;
     let change = read_organization(&body, &call.id, if_match, &reading(&call)).map_err(refused)?;
     let mut upload = single(&call, Vec::new());
-    upload.organization = Some(Ok(change.clone()));
+    upload.organization = Some(Ok(change));
     match call.service.gateway.upload(upload).await.map_err(Refusal::of_change)?.organization {
         Some(Ok(organization)) => {
-            let loaded = loaded_organization(&organization, &change);
-            let resource = render::organization(&organization).into();
+            let loaded = loaded_organization(&organization);
+            let resource = render::organization(&organization.organization).into();
             Ok(answer_with(&call, &loaded, resource, loaded_outcome(loaded.stored, &[], "Organization"), preference))
         }
         Some(Err(problem)) => Err(problems_refused(&[problem], "Organization")),
@@ -135,7 +135,7 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
 }
 
 fn body(call: &Call) -> Result<Value, Refusal> {
-    json::parse(&call.body).map_err(|fault| Refusal::of_body(vec![fault.issue()]))
+    json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))
 }
 
 fn refused(issues: Vec<Issue>) -> Refusal {
@@ -181,15 +181,19 @@ async fn apply(call: &Call, record: RecordChange, root: &str) -> Result<LoadedRe
     }
 }
 
-/// An entry that was loaded, as its answer names it.
-pub fn loaded_of(entry: &LoadedEntry) -> Loaded {
-    let stored = match entry.change {
+fn stored(change: Change) -> Stored {
+    match change {
         Change::Created => Stored::Created,
         Change::Updated => Stored::Updated,
         Change::Unchanged => Stored::Unchanged,
         Change::Deleted => Stored::Deleted,
         Change::AlreadyDeleted => Stored::AlreadyDeleted,
-    };
+    }
+}
+
+/// An entry that was loaded, as its answer names it.
+pub fn loaded_of(entry: &LoadedEntry) -> Loaded {
+    let stored = stored(entry.change);
     match &entry.resource {
         LoadedResource::Child(child) => Loaded {
             stored,
@@ -207,10 +211,10 @@ pub fn loaded_of(entry: &LoadedEntry) -> Loaded {
 }
 
 /// The authority's own entry after it was applied.
-pub fn loaded_organization(organization: &Organization, change: &OrganizationChange) -> Loaded {
-    let stored = if change.if_match == Some(organization.version) { Stored::Unchanged } else { Stored::Updated };
+pub fn loaded_organization(loaded: &LoadedOrganization) -> Loaded {
+    let organization = &loaded.organization;
     Loaded {
-        stored,
+        stored: stored(loaded.change),
         reference: format!("Organization/{}", organization.ods.as_str()),
         version: organization.version,
         modified: organization.updated,

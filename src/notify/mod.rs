@@ -2,7 +2,9 @@
 //!
 //! - [`Notifier::pump`] does one round and waits for it; tests drive it. [`Notifier::run`] is the same as a background
 //!   loop that never waits for a slow hook.
-//! - One process at a time works, under the lease `notifier`; every transaction renews it and stops when it is lost.
+//! - What is told to whom, and what a failure means for the subscription, is decided in [`crate::cpis::notifications`];
+//!   the loop, the tasks, the bundles and the pauses are here.
+//! - One process at a time works, under the lease `notifier`; every change renews it and work stops when it is lost.
 //! - A round: subscriptions whose end has come are switched off; outbox rows get their numbers; then each subscription
 //!   with something due has a task of its own, which sends its events one after the other. A hook that hangs holds up
 //!   its own subscription only, and no lock or transaction is held while anything is sent.
@@ -27,16 +29,12 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     config::NotifySettings,
-    cpis::Gateway,
+    cpis::{Error, Gateway, notifications::NotifierTerms},
     outside::hook::HookClient,
-    store::{Conn, StoreError, Tx, delivery, lease, subscription},
 };
 
-const LEASE: &str = "notifier";
 /// How much longer than a sending the lease lasts: a process that died is followed after that.
 const LEASE_MARGIN: TimeDelta = TimeDelta::seconds(20);
-/// Rows that one transaction gives numbers to: look-ups wait behind it (design 6: at most 64).
-const ROUTED_AT_ONCE: usize = 64;
 /// How often the background loop looks for work.
 const TICK: Duration = Duration::from_secs(1);
 /// How long a stop waits for what is being sent; what is cut off is sent again by the next process.
@@ -98,10 +96,9 @@ struct Parts {
     gateway: Gateway,
     hooks: HookClient,
     settings: NotifierSettings,
+    terms: NotifierTerms,
     /// Absolute FHIR base, without a last slash.
     base_url: String,
-    /// Holder of the lease.
-    process: String,
     /// Subscriptions that have a task at this moment.
     busy: Mutex<HashSet<i64>>,
 }
@@ -116,7 +113,13 @@ impl Notifier {
         process: String,
     ) -> Self {
         let base_url = base_url.trim_end_matches('/').to_owned();
-        Self(Arc::new(Parts { gateway, hooks, settings, base_url, process, busy: Mutex::default() }))
+        let terms = NotifierTerms {
+            process,
+            lease: settings.hook_timeout + LEASE_MARGIN,
+            attempts: settings.retry_attempts,
+            catch_up: settings.catch_up,
+        };
+        Self(Arc::new(Parts { gateway, hooks, settings, terms, base_url, busy: Mutex::default() }))
     }
 
     /// One round, until all that was due has been sent or has failed. A subscription that an earlier call is still
@@ -124,8 +127,8 @@ impl Notifier {
     /// has the lease.
     ///
     /// # Errors
-    /// [`StoreError`] when the database fails; nothing is lost, the next round goes on.
-    pub async fn pump(&self) -> Result<Pumped, StoreError> {
+    /// [`Error`] when the database fails; nothing is lost, the next round goes on.
+    pub async fn pump(&self) -> Result<Pumped, Error> {
         let mut tasks = JoinSet::new();
         self.start_round(&mut tasks).await?;
         let mut done = Pumped::default();
@@ -140,9 +143,7 @@ impl Notifier {
         if let Some(error) = fault {
             return Err(error);
         }
-        let now_ms = self.now_ms();
-        let waiting = self.0.gateway.store.read(move |conn| delivery::waiting(conn, now_ms)).await?;
-        done.waiting = usize::try_from(waiting).unwrap_or_default();
+        done.waiting = self.0.gateway.waiting_notifications().await?;
         Ok(done)
     }
 
@@ -162,82 +163,32 @@ impl Notifier {
             tracing::info!("a hook was still to answer at the stop; its notification is sent again");
             tasks.shutdown().await;
         }
-        let process = self.0.process.clone();
-        let released = self.0.gateway.store.write(Vec::new(), move |tx| lease::release(tx.conn, LEASE, &process));
-        if let Err(error) = released.await {
+        if let Err(error) = self.0.gateway.release_notifier(&self.0.terms).await {
             tracing::warn!(%error, "the notifier's lease could not be given up; it runs out by itself");
         }
     }
 
     /// Expiry, numbers, and a task for each subscription with something due that has none yet.
-    async fn start_round(&self, tasks: &mut JoinSet<Result<Pumped, StoreError>>) -> Result<(), StoreError> {
-        let (now, process) = (self.0.gateway.clock.now(), self.0.process.clone());
-        let idle = self.0.gateway.store.read(move |conn| {
-            Ok(!lease::is_free(conn, LEASE, &process, now)? || !has_work(conn, now.timestamp_millis())?)
-        });
-        if idle.await? || !self.expire().await? || !self.route().await? {
+    async fn start_round(&self, tasks: &mut JoinSet<Result<Pumped, Error>>) -> Result<(), Error> {
+        let Parts { gateway, terms, .. } = &*self.0;
+        let works = gateway.has_notifier_work(terms).await?
+            && gateway.expire_subscriptions(terms).await?
+            && gateway.route_notifications(terms).await?;
+        if !works {
             return Ok(());
         }
-        let now_ms = self.now_ms();
-        let read = self
-            .0
-            .gateway
-            .store
-            .read(move |conn| Ok((subscription::handshakes_due(conn, now_ms)?, delivery::due(conn, now_ms)?)));
-        let (handshakes, due) = read.await?;
-        for (subscription, failures) in handshakes {
+        let due = gateway.notifier_turns().await?;
+        for (subscription, failures) in due.handshakes {
             if let Some(turn) = self.turn(subscription.key) {
                 tasks.spawn(self.clone().handshake(subscription, failures, turn));
             }
         }
-        for key in due {
+        for key in due.events {
             if let Some(turn) = self.turn(key) {
                 tasks.spawn(self.clone().send_due(turn));
             }
         }
         Ok(())
-    }
-
-    /// Takes the lease and switches off what has ended; false when another process has it.
-    async fn expire(&self) -> Result<bool, StoreError> {
-        let notifier = self.clone();
-        let changed = self.0.gateway.store.write(Vec::new(), move |tx| {
-            if !notifier.hold(tx)? {
-                return Ok(false);
-            }
-            subscription::expire(tx.conn, notifier.now_ms())?;
-            Ok(true)
-        });
-        changed.await
-    }
-
-    /// Gives committed rows their numbers, a few a transaction; false when the lease was lost.
-    async fn route(&self) -> Result<bool, StoreError> {
-        loop {
-            let notifier = self.clone();
-            let routed = self.0.gateway.store.write(Vec::new(), move |tx| {
-                if !notifier.hold(tx)? {
-                    return Ok(None);
-                }
-                delivery::route(tx.conn, notifier.now_ms(), ROUTED_AT_ONCE).map(Some)
-            });
-            match routed.await? {
-                None => return Ok(false),
-                Some(false) => return Ok(true),
-                Some(true) => {}
-            }
-        }
-    }
-
-    /// Renews the lease within a transaction. On PostgreSQL that also locks its row: what two processes do under it
-    /// can't interleave, even if one was thought dead.
-    fn hold(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
-        let length = self.0.settings.hook_timeout + LEASE_MARGIN;
-        lease::take(tx.conn, LEASE, &self.0.process, self.0.gateway.clock.now(), length)
-    }
-
-    fn now_ms(&self) -> i64 {
-        self.0.gateway.clock.now().timestamp_millis()
     }
 
     /// The right to send to a subscription; `None` while another task has it.
@@ -259,16 +210,9 @@ impl Drop for Turn {
     }
 }
 
-fn has_work(conn: &mut Conn, now_ms: i64) -> Result<bool, StoreError> {
-    Ok(subscription::any_expired(conn, now_ms)?
-        || !subscription::handshakes_due(conn, now_ms)?.is_empty()
-        || delivery::is_routable(conn, now_ms)?
-        || !delivery::due(conn, now_ms)?.is_empty())
-}
+type Joined = Result<Result<Pumped, Error>, tokio::task::JoinError>;
 
-type Joined = Result<Result<Pumped, StoreError>, tokio::task::JoinError>;
-
-fn finished(task: Joined) -> Result<Pumped, StoreError> {
+fn finished(task: Joined) -> Result<Pumped, Error> {
     task.unwrap_or_else(|error| {
         tracing::error!(panicked = error.is_panic(), "the sending of a notification broke off; it is tried again");
         Ok(Pumped { failed: 1, ..Pumped::default() })
@@ -276,7 +220,7 @@ fn finished(task: Joined) -> Result<Pumped, StoreError> {
 }
 
 /// Waits for a tick, or less when a task has got on and there may be more for it. False when it is time to stop.
-async fn pause(tasks: &mut JoinSet<Result<Pumped, StoreError>>, stop: &mut watch::Receiver<bool>) -> bool {
+async fn pause(tasks: &mut JoinSet<Result<Pumped, Error>>, stop: &mut watch::Receiver<bool>) -> bool {
     let tick = tokio::time::sleep(TICK);
     tokio::pin!(tick);
     loop {

@@ -24,6 +24,7 @@ use crate::{
     cpis::{
         calendar::Calendar,
         limits::Limits,
+        notifications::ROUTED_AT_ONCE,
         types::{
             NhsNumber, OdsCode,
             access::AccessAuthor,
@@ -36,9 +37,9 @@ use crate::{
     demographics::Off,
     outside::hook::HookTimeouts,
     store::{
-        Location, Options, Store, access,
+        Location, Options, Store, access, delivery,
         organization::{self, NewOrganization},
-        outbox, person,
+        outbox, person, subscription,
     },
 };
 

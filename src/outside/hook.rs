@@ -22,6 +22,9 @@ use reqwest::{
     redirect, tls,
 };
 
+/// Most header lines of one subscription, and most bytes of all of them.
+const MOST_HEADERS: usize = 20;
+const LONGEST_HEADERS: usize = 8192;
 /// Content type of what is sent.
 pub const CONTENT_TYPE_SENT: &str = "application/fhir+json";
 /// At most this much of an answer's body is read, and thrown away, in bytes.
@@ -205,6 +208,9 @@ impl Resolve for Names {
 }
 
 fn header_map(lines: &[String]) -> Result<HeaderMap, &'static str> {
+    if lines.len() > MOST_HEADERS || lines.iter().map(String::len).sum::<usize>() > LONGEST_HEADERS {
+        return Err("there are more than 20 headers, or they are longer than 8192 bytes together");
+    }
     let mut map = HeaderMap::new();
     for line in lines {
         let (name, value) = line.split_once(':').ok_or("a header is not written as Name: value")?;
@@ -215,7 +221,7 @@ fn header_map(lines: &[String]) -> Result<HeaderMap, &'static str> {
         let mut value = HeaderValue::from_str(value.trim_matches([' ', '\t']))
             .map_err(|_| "a header's value holds a line break or another character that is not allowed")?;
         value.set_sensitive(true);
-        map.append(name, value);
+        map.try_append(name, value).map_err(|_| "there are too many headers")?;
     }
     Ok(map)
 }

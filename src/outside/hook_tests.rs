@@ -340,3 +340,11 @@ fn retry_after_without_the_answers_date_counts_from_now() {
     }
     assert_eq!(retry_after(&HeaderMap::new(), now), None);
 }
+
+#[test]
+fn too_many_or_too_long_headers_are_refused() {
+    let many: Vec<String> = (0..21).map(|i| format!("X-{i}: a")).collect();
+    assert!(check_headers(&many).is_err());
+    assert!(check_headers(&many[..20]).is_ok());
+    assert!(check_headers(&[format!("X-Long: {}", "a".repeat(8192))]).is_err());
+}

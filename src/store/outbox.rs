@@ -43,7 +43,7 @@ pub fn add_access(conn: &mut Conn, authority: i64, access: i64, at: DateTime<Utc
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub(super) fn mark_routed(conn: &mut Conn, ids: &[i64], now_ms: i64) -> Result<(), StoreError> {
+pub fn mark_routed(conn: &mut Conn, ids: &[i64], now_ms: i64) -> Result<(), StoreError> {
     diesel::update(outbox::table.filter(outbox::id.eq_any(ids.to_vec())))
         .set(outbox::routed_ms.eq(now_ms))
         .execute(conn)?;

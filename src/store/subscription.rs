@@ -15,7 +15,7 @@ use crate::{
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = subscription)]
-pub(super) struct SubscriptionRow {
+struct SubscriptionRow {
     id: i64,
     uuid: String,
     authority_id: i64,
@@ -138,6 +138,20 @@ macro_rules! open {
     }};
 }
 pub(super) use open;
+
+/// A subscription by its key, if events are sent to it at this moment.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn find_open(conn: &mut Conn, key: i64, now_ms: i64) -> Result<Option<Subscription>, StoreError> {
+    let row: Option<SubscriptionRow> = subscription::table
+        .filter(subscription::id.eq(key))
+        .filter(open!(now_ms))
+        .select(SubscriptionRow::as_select())
+        .first(conn)
+        .optional()?;
+    row.map(Subscription::try_from).transpose()
+}
 
 /// Switches those off whose end has come; returns how many. Their headers are forgotten, as with [`delete`].
 ///

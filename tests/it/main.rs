@@ -6,7 +6,11 @@ mod harness;
 
 mod callers;
 mod documents;
+mod flag_interactions;
 mod layering;
 mod look_up;
 mod notify;
 mod refusals;
+mod two_authorities;
+mod upload;
+mod upload_page;

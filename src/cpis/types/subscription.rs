@@ -1,6 +1,6 @@
 //! A local authority's FHIR Subscription and the notifications sent to it (design 7).
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 /// `Subscription.status`.
@@ -70,4 +70,28 @@ pub struct NewSubscription {
     pub topic: String,
     pub reason: String,
     pub end_ms: Option<i64>,
+}
+
+/// One event on its way to one subscription.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Surrogate key.
+    pub key: i64,
+    /// Its number in the subscription, from 1 without gaps.
+    pub event_number: i64,
+    /// Sendings that failed so far.
+    pub attempts: i64,
+    /// Stable id of the notification: that of the outbox row.
+    pub notification: Uuid,
+    /// The access that it is about: its place in the order of the history.
+    pub access: i64,
+}
+
+/// A handshake or an event that the endpoint did not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedSending {
+    /// Why, without a full stop; safe to log and to show to the owner.
+    pub error: String,
+    /// Until the next try, if there is to be one.
+    pub pause: TimeDelta,
 }

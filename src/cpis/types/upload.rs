@@ -40,6 +40,16 @@ impl RecordCode {
         }
     }
 
+    /// The code that stands for a record which is refused for several reasons, whatever their order: a sensitive record
+    /// before everything else, then what is wrong with the number, then CPR07.
+    pub fn standing_for(codes: impl IntoIterator<Item = Self>) -> Option<Self> {
+        codes.into_iter().min_by_key(|code| match code {
+            Self::Cpr02 => (0, code.code()),
+            Self::Cpr06 | Self::Cpr07 => (2, code.code()),
+            number => (1, number.code()),
+        })
+    }
+
     pub fn display(self) -> &'static str {
         match self {
             Self::Cpr01 => "PDS error - no match for the NHS number",

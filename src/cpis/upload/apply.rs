@@ -52,11 +52,19 @@ pub struct Unreadable {
 pub struct Applied {
     pub id: Uuid,
     pub code: FileCode,
-    pub organization: Option<Result<Organization, Problem>>,
+    pub organization: Option<Result<LoadedOrganization, Problem>>,
     /// In the order of `Upload::records`. In a refused transaction the records that were good are not stored either.
     pub records: Vec<Result<LoadedRecord, Vec<Problem>>>,
     /// False when a transaction was refused: nothing is stored.
     pub stored: bool,
+}
+
+/// The authority after its own entry was applied.
+#[derive(Clone, Debug)]
+pub struct LoadedOrganization {
+    pub organization: Organization,
+    /// [`Change::Updated`] or [`Change::Unchanged`].
+    pub change: Change,
 }
 
 /// A record that was loaded.
@@ -96,14 +104,29 @@ struct Refused(Judged);
 /// Outcomes of organisation and records.
 #[derive(Clone)]
 struct Judged {
-    organization: Option<Result<Organization, Problem>>,
+    organization: Option<Result<LoadedOrganization, Problem>>,
     records: Vec<Result<LoadedRecord, Vec<Problem>>>,
 }
 
 impl Judged {
-    fn any_refused(&self) -> bool {
-        self.records.iter().any(Result::is_err) || matches!(self.organization, Some(Err(_)))
+    fn organization_refused(&self) -> bool {
+        matches!(self.organization, Some(Err(_)))
     }
+
+    fn any_refused(&self) -> bool {
+        self.records.iter().any(Result::is_err) || self.organization_refused()
+    }
+}
+
+/// What is kept of an upload beside its effect: answers and audit.
+struct Keeping<'a> {
+    upload: &'a Upload,
+    judged: &'a Judged,
+    /// False when a transaction was refused.
+    stored: bool,
+    traces: &'a HashMap<NhsNumber, Trace>,
+    id: Uuid,
+    now: DateTime<Utc>,
 }
 
 /// Where a change is applied: what stays the same over its records.
@@ -136,7 +159,10 @@ impl Gateway {
     /// # Errors
     /// [`Error::DemographicsUnavailable`] (CPF05) or [`Error`]: then nothing is stored.
     pub async fn upload(&self, upload: Upload) -> Result<Applied, Error> {
-        let mut numbers: Vec<NhsNumber> = upload.records.iter().map(|record| record.nhs_number).collect();
+        let readable = upload.records.iter().map(|record| record.nhs_number);
+        // Traced too: of a restricted child nothing may be kept, however its record is refused.
+        let unreadable = upload.unreadable.iter().filter_map(|record| record.nhs_number);
+        let mut numbers: Vec<NhsNumber> = readable.chain(unreadable).collect();
         numbers.sort_unstable();
         numbers.dedup();
         let traces = self.demographics.trace(&numbers).await.map_err(|_| Error::DemographicsUnavailable)?;
@@ -169,14 +195,16 @@ impl Gateway {
             Err(Refused(judged)) => (false, judged),
         };
         let loaded = if stored { judged.records.iter().filter(|record| record.is_ok()).count() } else { 0 };
+        // The authority's own details are no record, but a file of which they were refused was not loaded whole.
         let code = match loaded {
-            loaded if loaded == count && stored => FileCode::Cpf02,
+            loaded if loaded == count && stored && !judged.organization_refused() => FileCode::Cpf02,
             0 => FileCode::Cpf04,
             _ => FileCode::Cpf03,
         };
         store::upload::answer(tx.conn, key, code)?;
-        keep_records(tx, upload, &judged, stored, key, now_ms)?;
-        audit(tx, upload, &judged, stored, id, now)?;
+        let keeping = Keeping { upload, judged: &judged, stored, traces, id, now };
+        keeping.records(tx, key)?;
+        keeping.audit(tx)?;
         Ok(Applied { id, code, organization: judged.organization, records: judged.records, stored })
     }
 }
@@ -200,7 +228,7 @@ impl Applying<'_> {
         &mut self,
         tx: &mut Tx<'_>,
         change: &OrganizationChange,
-    ) -> Result<Result<Organization, Problem>, StoreError> {
+    ) -> Result<Result<LoadedOrganization, Problem>, StoreError> {
         if change.if_match.is_some_and(|version| version != self.authority.version) {
             return Ok(Err(Problem {
                 entry: change.entry,
@@ -217,7 +245,8 @@ impl Applying<'_> {
             store::organization::update(tx.conn, self.authority.id, change, self.now.timestamp_millis())?;
             self.authority = store::organization::get(tx.conn, self.authority.id)?;
         }
-        Ok(Ok(self.authority.clone()))
+        let change = if same { Change::Unchanged } else { Change::Updated };
+        Ok(Ok(LoadedOrganization { organization: self.authority.clone(), change }))
     }
 
     fn record(&self, tx: &mut Tx<'_>, record: &RecordChange) -> Result<Result<LoadedRecord, Vec<Problem>>, StoreError> {
@@ -264,7 +293,8 @@ impl Writing<'_> {
         let mut entries = Vec::new();
         let mut child_key = self.exact_child.map(|child| child.id);
         let creates = verdict.plans.iter().any(|write| matches!(write, PlanWrite::Create { .. }));
-        if verdict.child.is_some() || (creates && child_key.is_none()) {
+        let keeps_child = verdict.child.as_ref().is_some_and(|child| child.changed || self.exact_child.is_some());
+        if keeps_child || (creates && child_key.is_none()) {
             let person = store::person::find_or_create(tx.conn, &record.nhs_number)?;
             if let Trace::Found(traced) = trace
                 && person.traced_birth_date != Some(traced.birth_date)
@@ -276,6 +306,10 @@ impl Writing<'_> {
             if let Some(entry) = self.child(tx, key, verdict.child)? {
                 entries.push(entry);
             }
+        } else if let (Some(write), Some(child)) = (verdict.child, &self.stored.child) {
+            // An end or a delete under a number that can't be verified: the child stays as it is under the one on file.
+            let resource = LoadedResource::Child(Box::new(child.clone()));
+            entries.push(LoadedEntry { entry: write.entry, change: Change::Unchanged, resource });
         }
         for write in verdict.plans {
             entries.push(self.plan(tx, child_key, write)?);
@@ -354,120 +388,108 @@ impl Writing<'_> {
     }
 }
 
-/// Keeps each record's answer by its position; of one refused with CPR02 nothing of the child.
-fn keep_records(
-    tx: &mut Tx<'_>,
-    upload: &Upload,
-    judged: &Judged,
-    stored: bool,
-    key: i64,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    let mut position = 0;
-    for (record, outcome) in upload.records.iter().zip(&judged.records) {
-        let number = &record.nhs_number;
-        let (code, about) = match outcome {
-            Ok(_) if stored => (RecordCode::Cpr06, None),
-            Ok(_) => (RecordCode::Cpr07, Some((number, "Another record of the transaction was refused.".to_owned()))),
-            Err(problems) => {
-                let code = code_of(problems);
-                let reasons: Vec<&str> = problems.iter().map(|problem| problem.reason.as_str()).collect();
-                (code, Some((number, reasons.join(" "))).filter(|_| code != RecordCode::Cpr02))
+impl Keeping<'_> {
+    /// Whether nothing of the child may be kept: its record is restricted and was refused, under whatever code.
+    fn is_withheld(&self, number: &NhsNumber) -> bool {
+        matches!(self.traces.get(number), Some(Trace::Restricted))
+    }
+
+    /// Keeps each record's answer by its position.
+    fn records(&self, tx: &mut Tx<'_>, key: i64) -> Result<(), StoreError> {
+        let readable = self.upload.records.iter().zip(&self.judged.records).map(|(record, outcome)| {
+            let (code, reason) = match outcome {
+                Ok(_) if self.stored => return (RecordCode::Cpr06, None),
+                Ok(_) => (RecordCode::Cpr07, "Another record of the transaction was refused.".to_owned()),
+                Err(problems) => {
+                    let reasons: Vec<&str> = problems.iter().map(|problem| problem.reason.as_str()).collect();
+                    (code_of(problems), reasons.join(" "))
+                }
+            };
+            (code, Some((record.nhs_number, reason)))
+        });
+        let unreadable = self.upload.unreadable.iter().map(|unreadable| {
+            let about = unreadable.nhs_number.map(|number| (number, unreadable.reason.clone()));
+            (unreadable.code, about)
+        });
+        for (position, (code, about)) in readable.chain(unreadable).enumerate() {
+            let about = about.as_ref().filter(|(number, _)| !self.is_withheld(number));
+            let about = about.map(|(number, reason)| (number, reason.as_str()));
+            store::upload::add_record(tx.conn, key, position, code, about, self.now.timestamp_millis())?;
+        }
+        Ok(())
+    }
+
+    /// One event a record, and one for the file; a single interaction is its one record's event.
+    fn audit(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        for (record, outcome) in self.upload.records.iter().zip(&self.judged.records) {
+            tx.append_audit(self.now, self.record_event(record, outcome))?;
+        }
+        for unreadable in &self.upload.unreadable {
+            let mut event = self.event(self.upload.interaction);
+            event.patient = unreadable.nhs_number;
+            self.refuse_record(&mut event, ProblemKind::Rule);
+            tx.append_audit(self.now, event)?;
+        }
+        if let Some(organization) = &self.judged.organization {
+            let mut event = self.event(Interaction::Update);
+            let ods = self.upload.caller.organization.ods.as_str().to_owned();
+            let loaded = organization.as_ref().ok().filter(|_| self.stored);
+            let version = loaded.map(|loaded| loaded.organization.version);
+            event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: ods, version });
+            if loaded.is_none() {
+                refuse(&mut event, organization.as_ref().err().map_or(ProblemKind::Rule, |problem| problem.kind));
             }
-        };
-        let about = about.as_ref().map(|(number, reason)| (*number, reason.as_str()));
-        store::upload::add_record(tx.conn, key, position, code, about, now_ms)?;
-        position += 1;
-    }
-    for unreadable in &upload.unreadable {
-        let about = unreadable.nhs_number.as_ref().map(|number| (number, unreadable.reason.as_str()));
-        store::upload::add_record(tx.conn, key, position, unreadable.code, about, now_ms)?;
-        position += 1;
-    }
-    Ok(())
-}
-
-/// The code that stands for a refused record: that of its first problem.
-fn code_of(problems: &[Problem]) -> RecordCode {
-    problems.first().map_or(RecordCode::Cpr07, |problem| problem.code)
-}
-
-/// One event a record, and one for the file; a single interaction is its one record's event.
-fn audit(
-    tx: &mut Tx<'_>,
-    upload: &Upload,
-    judged: &Judged,
-    stored: bool,
-    id: Uuid,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    for (record, outcome) in upload.records.iter().zip(&judged.records) {
-        tx.append_audit(now, record_event(upload, record, outcome, stored, id))?;
-    }
-    for unreadable in &upload.unreadable {
-        let mut event = RequestEvent::new(upload.interaction, &upload.caller, &upload.context);
-        event.patient = unreadable.nhs_number;
-        event.upload = Some(id);
-        refuse(&mut event, ProblemKind::Rule);
-        tx.append_audit(now, event)?;
-    }
-    if let Some(organization) = &judged.organization {
-        let mut event = RequestEvent::new(Interaction::Update, &upload.caller, &upload.context);
-        let ods = upload.caller.organization.ods.as_str().to_owned();
-        let version = organization.as_ref().ok().map(|o| o.version);
-        event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: ods, version });
-        event.upload = Some(id);
-        if organization.is_err() || !stored {
-            refuse(&mut event, organization.as_ref().err().map_or(ProblemKind::Rule, |problem| problem.kind));
+            tx.append_audit(self.now, event)?;
         }
-        tx.append_audit(now, event)?;
-    }
-    if upload.door == Door::Bundle {
-        let mut event = RequestEvent::new(upload.interaction, &upload.caller, &upload.context);
-        event.upload = Some(id);
-        let rows = i64::try_from(upload.records.len() + upload.unreadable.len()).unwrap_or(i64::MAX);
-        event.result = Some(QueryResult { rows, first: None, last: None });
-        if !stored {
-            refuse(&mut event, ProblemKind::Rule);
-        }
-        tx.append_audit(now, event)?;
-    }
-    Ok(())
-}
-
-fn record_event(
-    upload: &Upload,
-    record: &RecordChange,
-    outcome: &Result<LoadedRecord, Vec<Problem>>,
-    stored: bool,
-    id: Uuid,
-) -> RequestEvent {
-    let interaction = match outcome {
-        Ok(loaded) => interaction_of(loaded.entries.iter().map(|entry| entry.change)),
-        Err(_) if upload.door == Door::Interaction => upload.interaction,
-        Err(_) => interaction_of(record.plans.iter().map(asked_change)),
-    };
-    let mut event = RequestEvent::new(interaction, &upload.caller, &upload.context);
-    event.upload = Some(id);
-    event.patient = Some(record.nhs_number);
-    match outcome {
-        Ok(loaded) => {
-            event.entity = loaded.entries.last().map(entity_of);
-            if !stored {
+        if self.upload.door == Door::Bundle {
+            let mut event = self.event(self.upload.interaction);
+            let rows = self.upload.records.len() + self.upload.unreadable.len();
+            let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+            event.result = Some(QueryResult { rows, first: None, last: None });
+            if !self.stored {
                 refuse(&mut event, ProblemKind::Rule);
             }
+            tx.append_audit(self.now, event)?;
         }
-        Err(problems) => {
-            refuse(&mut event, kind_of(problems));
-            if code_of(problems) == RecordCode::Cpr02 {
-                // Nothing of a child with a restricted record may be stored, not even in the request's path.
-                event.patient = None;
-                let method = event.request_line.split(' ').next().unwrap_or_default().to_owned();
-                event.request_line = method;
-            }
+        Ok(())
+    }
+
+    fn event(&self, interaction: Interaction) -> RequestEvent {
+        let mut event = RequestEvent::new(interaction, &self.upload.caller, &self.upload.context);
+        event.upload = Some(self.id);
+        event
+    }
+
+    fn record_event(&self, record: &RecordChange, outcome: &Result<LoadedRecord, Vec<Problem>>) -> RequestEvent {
+        let interaction = match outcome {
+            Ok(loaded) => interaction_of(loaded.entries.iter().map(|entry| entry.change)),
+            Err(_) if self.upload.door == Door::Interaction => self.upload.interaction,
+            Err(_) => interaction_of(record.plans.iter().map(asked_change)),
+        };
+        let mut event = self.event(interaction);
+        event.patient = Some(record.nhs_number);
+        match outcome {
+            Ok(loaded) if self.stored => event.entity = loaded.entries.last().map(entity_of),
+            // What a refused transaction made is undone: it has no id to be named by.
+            Ok(_) => self.refuse_record(&mut event, ProblemKind::Rule),
+            Err(problems) => self.refuse_record(&mut event, kind_of(problems)),
+        }
+        event
+    }
+
+    fn refuse_record(&self, event: &mut RequestEvent, why: ProblemKind) {
+        refuse(event, why);
+        if event.patient.is_some_and(|number| self.is_withheld(&number)) {
+            // Not even in the request's path.
+            event.patient = None;
+            event.request_line = event.request_line.split(' ').next().unwrap_or_default().to_owned();
         }
     }
-    event
+}
+
+/// The code that stands for a refused record.
+fn code_of(problems: &[Problem]) -> RecordCode {
+    RecordCode::standing_for(problems.iter().map(|problem| problem.code)).unwrap_or(RecordCode::Cpr07)
 }
 
 fn refuse(event: &mut RequestEvent, why: ProblemKind) {

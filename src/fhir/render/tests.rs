@@ -32,7 +32,7 @@ fn assert_round_trip(resource: impl Into<Resource>) {
     let resource = resource.into();
     let text = serde_json::to_string(&resource).unwrap();
     assert!(text.starts_with(r#"{"resourceType":"#), "{text}");
-    let value = crate::fhir::json::parse(text.as_bytes()).unwrap();
+    let value = crate::fhir::json::parse(text.as_bytes(), crate::fhir::json::RESOURCE_VALUES).unwrap();
     assert_eq!(VALIDATORS.validate(&value, Profile::Base), [], "{text}");
     assert!(Resource::read(value).unwrap() == resource, "{text}");
 }

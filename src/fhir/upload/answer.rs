@@ -86,11 +86,12 @@ pub fn refused_transaction(issues: &[EntryIssue], code: FileCode) -> OperationOu
     OperationOutcome { meta: Some(tagged(code)), ..operation_outcome(&issues) }
 }
 
-/// The answer to a body that is no usable upload: its issues with CPF01 beside the Spine code and in `meta.tag`.
-pub fn envelope_outcome(issues: &[Issue]) -> OperationOutcome {
-    let mut outcome = OperationOutcome { meta: Some(tagged(FileCode::Cpf01)), ..operation_outcome(issues) };
+/// The answer to a file that was not judged: its issues with the file code (CPF01 for a body that is no usable upload,
+/// CPF05 when numbers can't be verified) beside the Spine code and in `meta.tag`.
+pub fn unjudged_outcome(issues: &[Issue], code: FileCode) -> OperationOutcome {
+    let mut outcome = OperationOutcome { meta: Some(tagged(code)), ..operation_outcome(issues) };
     for details in outcome.issue.iter_mut().filter_map(|issue| issue.details.as_mut()) {
-        details.coding.push(file_code(FileCode::Cpf01));
+        details.coding.push(file_code(code));
     }
     outcome
 }
@@ -171,7 +172,8 @@ impl UploadBundle {
             issues.iter().filter(|told| told.entry == entry).map(|told| told.issue.clone()).collect();
         let version = own.iter().any(is_version);
         if own.is_empty() {
-            let code = issues.iter().find_map(|told| told.issue.cpr).unwrap_or(RecordCode::Cpr07);
+            let codes = issues.iter().filter_map(|told| told.issue.cpr);
+            let code = RecordCode::standing_for(codes).unwrap_or(RecordCode::Cpr07);
             let words = "Nothing of this child's record was stored, because another of its entries was refused.";
             let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, words);
             own.push(issue.with_record_code(code).at(self.root(entry)));

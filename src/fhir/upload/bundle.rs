@@ -131,12 +131,14 @@ enum Read {
 struct Records {
     list: Vec<UploadRecord>,
     by_number: HashMap<NhsNumber, usize>,
+    /// Entries that sent the child itself, by record.
+    children: HashMap<usize, Vec<usize>>,
 }
 
 impl Records {
     fn of(list: Vec<UploadRecord>) -> Self {
         let numbered = list.iter().enumerate().filter_map(|(index, record)| Some((record.nhs_number?, index)));
-        Self { by_number: numbered.collect(), list }
+        Self { by_number: numbered.collect(), list, children: HashMap::new() }
     }
 
     /// Adds an entry to the record of its child, or as a record by itself.
@@ -150,12 +152,24 @@ impl Records {
             };
             self.list.push(UploadRecord { nhs_number: number, entries: Vec::new(), content });
         }
+        if let Ok(Part::Child(_)) = part {
+            self.children.entry(index).or_default().push(entry);
+        }
         if let Some(record) = self.list.get_mut(index) {
             record.add(entry, part);
         }
     }
 
     fn into_list(mut self) -> Vec<UploadRecord> {
+        // Judged when all entries are there, so that their order doesn't change what is told.
+        for (index, entries) in self.children.iter().filter(|(_, entries)| entries.len() > 1) {
+            if let Some(record) = self.list.get_mut(*index) {
+                record.refuse(entries.iter().copied().map(sent_twice).collect());
+            }
+        }
+        for told in self.list.iter_mut().filter_map(|record| record.content.as_mut().err()) {
+            told.sort_by_key(|issue| issue.entry);
+        }
         self.list.sort_by_key(|record| record.entries.first().copied());
         self.list
     }
@@ -167,17 +181,23 @@ impl UploadRecord {
         self.entries.sort_unstable();
         match (&mut self.content, part) {
             (Ok(change), Ok(Part::Plan(plan))) => change.plans.push(plan),
-            (Ok(RecordChange { child: child @ None, .. }), Ok(Part::Child(sent))) => *child = Some(sent),
-            (Ok(RecordChange { child: Some(first), .. }), Ok(Part::Child(_))) => {
-                let words = "The child is sent twice. Send one Patient for each NHS number.";
-                let at = |entry| EntryIssue { entry, issue: rule(&format!("Bundle.entry[{entry}].resource"), words) };
-                self.content = Err(vec![at(first.entry), at(entry)]);
-            }
-            (Ok(_), Err(issues)) => self.content = Err(of_entry(entry, issues)),
+            (Ok(change), Ok(Part::Child(sent))) => change.child = Some(sent),
             (Err(_), Ok(_)) => {}
-            (Err(told), Err(issues)) => told.extend(of_entry(entry, issues)),
+            (_, Err(issues)) => self.refuse(of_entry(entry, issues)),
         }
     }
+
+    fn refuse(&mut self, issues: Vec<EntryIssue>) {
+        match &mut self.content {
+            Ok(_) => self.content = Err(issues),
+            Err(told) => told.extend(issues),
+        }
+    }
+}
+
+fn sent_twice(entry: usize) -> EntryIssue {
+    let words = "The child is sent twice. Send one Patient for each NHS number.";
+    EntryIssue { entry, issue: rule(&format!("Bundle.entry[{entry}].resource"), words) }
 }
 
 fn of_entry(entry: usize, issues: Vec<Issue>) -> Vec<EntryIssue> {

@@ -78,37 +78,41 @@ pub fn read_flag(
     flag_entry(value, request, 0, reading, &FullUrls::new()).map_err(|(_, issues)| issues)
 }
 
-/// The resource as its type if it is valid R4.
-fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) -> Result<T, Vec<Issue>> {
+/// The resource as its type, with what is wrong with it by R4 and the profile: it is read on as far as it can be, so that
+/// everything is told at once.
+///
+/// # Errors
+/// What is wrong with a resource that can't be read at all.
+fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) -> Result<(T, Vec<Issue>), Vec<Issue>> {
     if value.get("resourceType").and_then(Value::as_str) != Some(name) {
         let words = format!("The resource must be of the type that the URL says: {name}.");
         return Err(vec![not_r4(IssueCode::Value, SpineCode::InvalidValue, name, &words)]);
     }
     let issues = reading.validators.validate(value, Profile::Cpis);
-    if !issues.is_empty() {
-        return Err(issues);
+    match T::deserialize(value) {
+        Ok(read) => Ok((read, issues)),
+        Err(_) if issues.is_empty() => {
+            let words = format!("The resource can't be read as {name}.");
+            Err(vec![not_r4(IssueCode::Structure, SpineCode::ValidationError, name, &words)])
+        }
+        Err(_) => Err(issues),
     }
-    T::deserialize(value).map_err(|_| {
-        let words = format!("The resource can't be read as {name}.");
-        vec![not_r4(IssueCode::Structure, SpineCode::ValidationError, name, &words)]
-    })
 }
 
-/// The resource of an update as its type, and what is wrong with its id.
-fn updated<T: DeserializeOwned>(
-    value: &Value,
-    name: &str,
-    id: &str,
-    reading: &Reading<'_>,
-) -> Result<(T, Vec<Issue>), Vec<Issue>> {
-    let same = value.get("id").and_then(Value::as_str) == Some(id);
-    let issues: Vec<Issue> = same_id(same, name).into_iter().collect();
-    match typed(value, name, reading) {
-        Ok(resource) => Ok((resource, issues)),
-        // What the profile says of the id must not hide that it isn't that of the URL.
-        Err(told) if told.iter().all(Issue::is_profile) => Err(issues.into_iter().chain(told).collect()),
-        Err(told) => Err(told),
-    }
+/// Adds what reading found to what the schemas found, unless they told it of the same place already.
+fn add_unless_told(issues: &mut Vec<Issue>, found: Vec<Issue>) {
+    let told: Vec<String> = issues.iter().flat_map(|issue| issue.expression.clone()).collect();
+    let is_told = |issue: &Issue| {
+        let within = |one: &str, other: &str| {
+            other.strip_prefix(one).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        // Of the whole resource one thing may be wrong, and another of an element.
+        let is_element = |expression: &str| expression.contains('.');
+        issue.expression.iter().any(|at| {
+            told.iter().any(|told| (within(at, told) && is_element(at)) || (within(told, at) && is_element(told)))
+        })
+    };
+    issues.extend(found.into_iter().filter(|issue| !is_told(issue)));
 }
 
 pub(super) fn flag_entry(
@@ -121,18 +125,19 @@ pub(super) fn flag_entry(
     // Read from the bare JSON: even an invalid Flag belongs to its child's record.
     let subject = subject_number(value, full_urls);
     let value = refer_to_number(value, full_urls);
-    let flag: Flag = match typed(&value, "Flag", reading) {
-        Ok(flag) => flag,
+    let (flag, mut issues) = match typed::<Flag>(&value, "Flag", reading) {
+        Ok(read) => read,
         // What is wrong with the subject is among them.
         Err(issues) => return Err((subject.ok(), issues)),
     };
-    let mut issues = Vec::new();
-    let number = subject.map_err(|issue| issues.push(issue)).ok();
-    let parts = parts(&flag, request, reading, &mut issues);
+    let mut found = Vec::new();
+    let number = subject.map_err(|issue| found.push(issue)).ok();
+    let parts = parts(&flag, request, reading, &mut found);
     let criteria = request.criteria();
     if let (Some(number), Some(wanted)) = (number, criteria.and_then(|criteria| criteria.number)) {
-        issues.extend((number != wanted).then(|| rule("Flag.subject", UNLIKE_CRITERIA)));
+        found.extend((number != wanted).then(|| rule("Flag.subject", UNLIKE_CRITERIA)));
     }
+    add_unless_told(&mut issues, found);
     match (number, parts) {
         (Some(number), Some(parts)) if issues.is_empty() => {
             let change = PlanChange {
@@ -291,18 +296,21 @@ pub(super) fn patient_entry(
     entry: usize,
     reading: &Reading<'_>,
 ) -> Result<ChildChange, Vec<Issue>> {
-    let (patient, mut issues): (Patient, _) = updated(value, "Patient", number.as_str(), reading)?;
+    let (patient, mut issues) = typed::<Patient>(value, "Patient", reading)?;
+    let mut found: Vec<Issue> =
+        same_id(patient.id.as_deref() == Some(number.as_str()), "Patient").into_iter().collect();
     let mut numbers = patient.identifier.iter().filter_map(|identifier| identifier.value_of(system::NHS_NUMBER));
     if numbers.any(|value| value != number.as_str()) {
         let words = "The identifier names another NHS number than the URL. Make the two agree.";
-        issues.push(rule("Patient.identifier", words));
+        found.push(rule("Patient.identifier", words));
     }
-    let local_id = child_id(&patient.identifier).map_err(|issue| issues.push(issue)).ok();
-    let name = registered_name(&patient.name).map_err(|issue| issues.push(issue)).ok();
+    let local_id = child_id(&patient.identifier).map_err(|issue| found.push(issue)).ok();
+    let name = registered_name(&patient.name).map_err(|issue| found.push(issue)).ok();
     let birth_date = patient.birth_date.as_ref().and_then(|date| date.day());
     if birth_date.is_none() {
-        issues.push(rule("Patient.birthDate", "Give the whole birth date: year, month and day."));
+        found.push(rule("Patient.birthDate", "Give the whole birth date: year, month and day."));
     }
+    add_unless_told(&mut issues, found);
     match (name, birth_date, local_id) {
         (Some((family, given)), Some(birth_date), Some(local_id)) if issues.is_empty() => Ok(ChildChange {
             entry,
@@ -349,17 +357,19 @@ pub(super) fn organization_entry(
     entry: usize,
     reading: &Reading<'_>,
 ) -> Result<OrganizationChange, Vec<Issue>> {
-    let (organization, mut issues): (Organization, _) = updated(value, "Organization", id, reading)?;
+    let (organization, mut issues) = typed::<Organization>(value, "Organization", reading)?;
+    let mut found: Vec<Issue> = same_id(organization.id.as_deref() == Some(id), "Organization").into_iter().collect();
     let mut codes = organization.identifier.iter().filter_map(|identifier| identifier.value_of(system::ODS_CODE));
     if id != reading.sender.as_str() || codes.any(|code| code != reading.sender.as_str()) {
-        issues.push(rule("Organization", "You may send only your own authority's details."));
+        found.push(rule("Organization", "You may send only your own authority's details."));
     }
-    let mut phone = |usage| phone(&organization.telecom, usage).map_err(|issue| issues.push(issue)).ok();
+    let mut phone = |usage| phone(&organization.telecom, usage).map_err(|issue| found.push(issue)).ok();
     let (office_phone, duty_phone) = (phone("work"), phone("mobile"));
     if duty_phone == Some(None) {
         let words = "Give the emergency duty telephone number: system phone, use mobile.";
-        issues.push(rule("Organization.telecom", words));
+        found.push(rule("Organization.telecom", words));
     }
+    add_unless_told(&mut issues, found);
     match (office_phone, duty_phone.flatten()) {
         (Some(office_phone), Some(duty_phone)) if issues.is_empty() => {
             Ok(OrganizationChange { entry, name: organization.name, office_phone, duty_phone, if_match })

@@ -111,7 +111,8 @@ impl Validators {
         let Some(type_name) = type_of(resource) else { return };
         let Some(base) = self.base.get(type_name) else { return };
         let first = issues.len();
-        issues.extend(base.iter_errors(resource).flat_map(|error| base_issues(&error, resource, at.root)));
+        let errors = base.iter_errors(resource).take(MOST_ISSUES + 1);
+        issues.extend(errors.flat_map(|error| base_issues(&error, resource, at.root)));
         issues.extend(rule::of_resource(resource, at.root, at.contained));
         if profile == Profile::Cpis {
             self.collect_profile(type_name, resource, at.root, first, issues);

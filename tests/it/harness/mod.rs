@@ -6,6 +6,8 @@ mod database;
 mod fixtures;
 pub mod postgres;
 mod raw;
+mod tables;
+pub mod upload;
 
 pub use app::{Backend, TestApp};
 pub use call::{Reply, Request};

@@ -80,7 +80,11 @@ fn the_file_number_is_read() {
 fn a_wrong_envelope_refuses_the_body() {
     let refused = |body: Value| {
         let issues = read_bundle(&body, &reading()).unwrap_err();
-        assert_eq!(VALIDATORS.validate(&serde_json::to_value(envelope_outcome(&issues)).unwrap(), Profile::Base), []);
+        assert_eq!(
+            VALIDATORS
+                .validate(&serde_json::to_value(unjudged_outcome(&issues, FileCode::Cpf01)).unwrap(), Profile::Base),
+            []
+        );
         issues.iter().map(|issue| (issue.code, issue.expression.join(" "))).collect::<Vec<_>>()
     };
     let at = |code, place: &str| vec![(code, place.to_owned())];
@@ -173,7 +177,7 @@ fn other_entries_are_refused_with_the_record_of_their_child() {
         assert!(upload.records[0].content.is_err(), "{bad}");
     }
     let twice = read("batch", &[put_patient(ROBIN), put_patient(ROBIN), put_patient(ROBIN)]);
-    assert_eq!(told(&twice).iter().map(|told| told.0).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(told(&twice).iter().map(|told| told.0).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn all_problems_of_a_flag_are_told_at_once_and_none_tells_a_value() {
     let bad = with(bad, "/period/start", json!("2026-09"));
     let bad = with(bad, "/code/coding", json!([{"system": "http://snomed.info/sct", "code": "11SECRET"}]));
     let issues = create(&bad).unwrap_err();
-    assert_eq!(issues.len(), 3, "{issues:?}");
+    assert_eq!(issues.len(), 4, "{issues:?}");
     for issue in &issues {
         assert!(!format!("{issue:?}").contains("SECRET") && !issue.diagnostics.contains("999"), "{issue:?}");
     }
