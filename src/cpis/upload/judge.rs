@@ -258,9 +258,12 @@ fn verify(record: &RecordChange, stored: &StoredRecord, trace: &Trace) -> Option
     }
 }
 
-/// A problem of the whole record: it lies in the child's entry, else in the first one.
+/// A problem of the whole record: it lies in the child's entry, else in the first that puts a plan (a delete has no
+/// elements to point at), else in the first one.
 fn whole(record: &RecordChange, code: RecordCode, element: &'static str, reason: &str) -> Problem {
-    let first = record.plans.iter().map(|change| change.entry).min().unwrap_or_default();
+    let is_delete = |change: &PlanChange| matches!(change.action, PlanAction::Delete { .. });
+    let first = record.plans.iter().min_by_key(|change| (is_delete(change), change.entry));
+    let first = first.map(|change| change.entry).unwrap_or_default();
     let entry = record.child.as_ref().map_or(first, |child| child.entry);
     Problem { entry, code, kind: ProblemKind::Rule, reason: reason.to_owned(), element }
 }

@@ -93,14 +93,4 @@ impl TestApp {
         })
         .await
     }
-
-    /// Changes what no request can change, such as the register of demographics.
-    pub async fn execute(&self, statement: &str) {
-        let statement = statement.to_owned();
-        let write = self.app.gateway.store.write(Vec::new(), move |tx| {
-            sql_query(statement.clone()).execute(tx.conn)?;
-            Ok(())
-        });
-        write.await.expect("the statement is executed");
-    }
 }

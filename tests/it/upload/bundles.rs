@@ -232,7 +232,7 @@ on_both_stores! {
 
     async fn the_authoritys_own_details_are_applied_first(backend) {
         let app = with_three_registered(backend).await;
-        app.execute("update organization set duty_phone = null where ods = 'Z9A'").await;
+        app.execute("update organization set duty_phone = null where ods = 'Z9A'");
         let own = |duty: &str| entry("PUT", "Organization/Z9A", authority("Z9A", "WESTMARCH COUNTY COUNCIL", duty));
 
         let reply = app.authority("Z9A").post("", &bundle("batch", &three_records())).await;

@@ -151,7 +151,7 @@ on_both_stores! {
         for status in ["restricted", "invalid", "superseded"] {
             let replaced = if status == "superseded" { format!("'{}'", child(UNKNOWN).nhs()) } else { "null".to_owned() };
             let number = robin.nhs();
-            app.execute(&format!("update register_entry set status = '{status}', replaced_by = {replaced} where nhs_number = '{number}'")).await;
+            app.execute(&format!("update register_entry set status = '{status}', replaced_by = {replaced} where nhs_number = '{number}'"));
             let day = match status { "restricted" => "2026-11-20", "invalid" => "2026-11-21", _ => "2026-11-22" };
             let ended = send(vec![put(Some(day))]).await;
             assert_eq!(ended.statuses(), [200], "{status}: {}", ended.text);
@@ -206,14 +206,14 @@ on_both_stores! {
         let app = with_register(backend).await;
         let robin = child(GOOD);
         let held = app.effects().await;
-        app.execute("alter table register_entry rename to register_away").await;
+        app.execute("alter table register_entry rename to register_away");
         for kind in ["batch", "transaction"] {
             let reply = app.authority("Z9A").post("", &bundle(kind, &[robin.put_patient()])).await;
             reply.assert_refused(503, "transient", "UNABLE_TO_CALL_SERVICE");
             assert_eq!(reply.file_code(), "CPF05", "{}", reply.text);
             assert!(!reply.header("retry-after").is_empty());
         }
-        app.execute("alter table register_away rename to register_entry").await;
+        app.execute("alter table register_away rename to register_entry");
         assert_eq!(app.effects().await, held);
         let again = app.authority("Z9A").post("", &bundle("batch", &[robin.put_patient()])).await;
         assert_eq!(again.file_code(), "CPF02", "{}", again.text);

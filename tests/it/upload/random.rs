@@ -289,7 +289,7 @@ fn random_bundles(backend: Backend) {
     let app = system.block_on(TestApp::start(backend));
     let next = Cell::new(1_u32);
     let mut runner =
-        TestRunner::new(Config { cases: 48, failure_persistence: None, max_shrink_iters: 60, ..Config::default() });
+        TestRunner::new(Config { cases: 64, failure_persistence: None, max_shrink_iters: 60, ..Config::default() });
     let run = runner.run(&any_upload(), |sent| {
         let first = next.get();
         next.set(first + 10);

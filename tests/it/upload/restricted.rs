@@ -111,11 +111,11 @@ on_both_stores! {
         assert_eq!(sent.file_code(), "CPF02", "{}", sent.text);
         app.register_as(&hidden, NumberStatus::Restricted, None).await;
         let (new, old) = (hidden.nhs(), robin.nhs());
-        app.execute(&format!("insert into person (nhs_number, status) values ('{new}', 'restricted')")).await;
+        app.execute(&format!("insert into person (nhs_number, status) values ('{new}', 'restricted')"));
         app.execute(&format!(
             "insert into alias (old_person_id, replacing_person_id, since_ms) \
              select o.id, n.id, 0 from person o, person n where o.nhs_number = '{old}' and n.nhs_number = '{new}'"
-        )).await;
+        ));
         let held = app.effects().await;
 
         let ended = app.authority("Z9A").post("", &bundle("batch", &[hidden.put_patient(), put(&hidden, Some("2026-11-20"))])).await;
