@@ -173,9 +173,9 @@ on_both_stores! {
         let (app, child) = with_child(backend).await;
         let clinician = app.clinician();
         assert_eq!(clinician.get(&child.care_team()).await.status, 200);
-        app.alter("update client set disabled = true where client_id = 'sandbox-clinical-zz101'");
+        app.execute("update client set disabled = true where client_id = 'sandbox-clinical-zz101'");
         assert_unknown_caller(&child, "disabled", &clinician.get(&child.care_team()).await, "login");
-        app.alter("update client set disabled = false where client_id = 'sandbox-clinical-zz101'");
+        app.execute("update client set disabled = false where client_id = 'sandbox-clinical-zz101'");
         assert_eq!(clinician.get(&child.care_team()).await.status, 200);
     }
 
@@ -195,7 +195,7 @@ on_both_stores! {
             claims
         };
         let role = |organization: &str| json!([{"person_roleid": "1", "org_code": organization, "activity_codes": ["B0107"]}]);
-        app.alter("update organization set active = false where ods = 'ZZ121'");
+        app.execute("update organization set active = false where ods = 'ZZ121'");
         for (what, client, changes) in [
             ("an organisation that isn't registered", "sandbox-clinical-zz101", json!({"nhsid_nrbac_roles": role("ZZ999"), "selected_roleid": null})),
             ("an organisation that isn't active", "sandbox-clinical-zz101", json!({"nhsid_nrbac_roles": role("ZZ121"), "selected_roleid": null})),
@@ -214,7 +214,7 @@ on_both_stores! {
             let event = events[0].to_string();
             assert!(event.contains(client) && event.contains(child.nhs()), "{what}: {event}");
         }
-        let good = ask(&app, &format!("Bearer {}", token(&app, device)), &child.care_team()).await;
+        let good = app.anonymous().with_token(&token(&app, device)).get(&child.care_team()).await;
         assert_eq!(good.status, 200, "{}", good.text);
     }
 }

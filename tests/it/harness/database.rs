@@ -41,7 +41,7 @@ impl TestApp {
     }
 
     /// Runs statements as somebody else who has the database open.
-    pub fn alter(&self, statements: &str) {
+    pub fn execute(&self, statements: &str) {
         self.connection().batch_execute(statements).expect("the statements run");
     }
 

@@ -8,7 +8,7 @@ use crate::harness::on_both_stores;
 on_both_stores! {
     async fn a_stored_value_that_can_not_be(backend) {
         let world = World::start(backend).await;
-        world.app.alter("update plan set plan_type = 'nonsense'");
+        world.app.execute("update plan set plan_type = 'nonsense'");
         for (who, path) in [
             (Who::Clinician, world.child.care_team()),
             (Who::Clinician, world.fill("/Flag?patient={nhs}")),

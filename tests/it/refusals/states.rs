@@ -100,7 +100,7 @@ on_both_stores! {
         let child = child(1);
         app.register(&child).await;
         app.authority("Z9A").put(&format!("/Patient/{}", child.nhs()), &child.patient()).await;
-        app.alter(match backend {
+        app.execute(match backend {
             Backend::Sqlite => "create trigger first before insert on plan begin \
                 insert into plan (uuid, child_id, plan_type, created_ms) \
                 values (new.uuid, new.child_id, new.plan_type, new.created_ms); end",
@@ -124,7 +124,7 @@ on_both_stores! {
             let told: Vec<_> = events.iter().map(|e| (&e["outcome"], &e["outcomeDesc"])).collect();
             assert_eq!(told, [(&json!("4"), &json!("RESOURCE_VERSION_MISMATCH"))]);
         }
-        app.alter(match backend {
+        app.execute(match backend {
             Backend::Sqlite => "drop trigger first",
             Backend::Postgres => "drop trigger first on plan",
         });

@@ -69,7 +69,7 @@ async fn assert_no_data_without_audit(world: &World, backend: Backend, break_it:
     assert_eq!((healthy.status, healthy.total()), (200, 2), "{}", healthy.text);
     let before = (world.app.stored(), world.app.number("select count(*) as n from audit_event"));
 
-    world.app.alter(break_it);
+    world.app.execute(break_it);
     let upload = bundle("batch", &[world.child.post_flag("Z9A", crate::harness::LAC, "2026-11-01", None)]);
     for (who, method, path, body) in REQUESTS {
         let body = body.map(|(kind, body)| (kind, world.fill(body).into_bytes()));
@@ -84,7 +84,7 @@ async fn assert_no_data_without_audit(world: &World, backend: Backend, break_it:
     assert_eq!(world.app.anonymous().get("/metadata").await.status, 200, "what discloses nothing goes on");
     assert_eq!(world.app.anonymous().get("//_ping").await.status, 200);
 
-    world.app.alter(mend);
+    world.app.execute(mend);
     assert_eq!((world.app.stored(), world.app.number("select count(*) as n from audit_event")), before, "{backend:?}");
     let after = world.app.clinician().get(&look_up).await;
     assert_eq!((after.status, after.total()), (200, 2), "{}", after.text);
@@ -143,18 +143,18 @@ on_both_stores! {
                 "drop trigger late on audit_event",
             ),
         };
-        world.app.alter(prepare);
+        world.app.execute(prepare);
         assert_no_data_without_audit(&world, backend, break_it, mend).await;
     }
 
     async fn the_audit_table_is_away(backend) {
         let world = World::start(backend).await;
         let look_up = world.child.care_team();
-        world.app.alter("alter table audit_event rename to away");
+        world.app.execute("alter table audit_event rename to away");
         for _ in 0..3 {
             assert_unavailable(&world, "a look-up", &world.app.clinician().get(&look_up).await);
         }
-        world.app.alter("alter table away rename to audit_event");
+        world.app.execute("alter table away rename to audit_event");
         assert_eq!(world.app.clinician().get(&look_up).await.total(), 2);
         assert_audit_is_whole(&world).await;
     }
@@ -178,11 +178,11 @@ on_both_stores! {
                 ),
             };
             let before = world.app.stored();
-            world.app.alter(&break_it);
+            world.app.execute(&break_it);
             let reply = world.app.clinician().get(&world.child.care_team()).await;
             assert_unavailable(&world, table, &reply);
             assert_eq!(world.app.stored(), before, "{table}");
-            world.app.alter(&mend);
+            world.app.execute(&mend);
         }
         assert_eq!(world.app.clinician().get(&world.child.care_team()).await.total(), 2);
         assert_audit_is_whole(&world).await;
@@ -198,7 +198,7 @@ async fn the_database_drops_its_connections() {
     let look_up = world.child.care_team();
     let mut shown = 0;
     for _ in 0..5 {
-        world.app.alter(
+        world.app.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
         );
         for reply in join_all((0..8).map(|_| clinician.get(&look_up))).await {

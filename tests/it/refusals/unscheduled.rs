@@ -120,7 +120,7 @@ async fn start(backend: Backend, scheduled_care: ScheduledCare) -> (TestApp, Chi
     app.on_record(&known, &plan).await;
     app.on_record(&restricted, &plan).await;
     // As a trace by a background job would leave it.
-    app.alter(&format!("update person set status = 'restricted' where nhs_number = '{}'", restricted.nhs()));
+    app.execute(&format!("update person set status = 'restricted' where nhs_number = '{}'", restricted.nhs()));
     assert_eq!(NumberStatus::Restricted.code(), "restricted");
     app.register(&unknown).await;
     (app, Children { known, unknown, restricted })
@@ -278,7 +278,7 @@ on_both_stores! {
         assert_eq!((listed.status, counts(&app)), (200, [1, 1, 1]), "{}", listed.text);
         let refused = device().header(NATIONAL, "false").get(&children.known.care_team()).await;
         refused.assert_refused(403, "forbidden", "ACCESS_DENIED");
-        app.alter("update client set activities = 'B0170' where client_id = 'sandbox-device-zz101'");
+        app.execute("update client set activities = 'B0170' where client_id = 'sandbox-device-zz101'");
         assert_eq!(device().get(&children.known.care_team()).await.status, 403);
         assert_eq!(device().header(NATIONAL, "false").get(&children.known.care_team()).await.status, 200);
         assert_eq!(counts(&app), [1, 1, 1]);
