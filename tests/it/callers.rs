@@ -214,7 +214,7 @@ on_both_stores! {
             let event = events[0].to_string();
             assert!(event.contains(client) && event.contains(child.nhs()), "{what}: {event}");
         }
-        let good = ask(&app, &format!("Bearer {}", token(&app, device)), &child.care_team()).await;
+        let good = app.anonymous().with_token(&token(&app, device)).get(&child.care_team()).await;
         assert_eq!(good.status, 200, "{}", good.text);
     }
 }

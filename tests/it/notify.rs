@@ -268,7 +268,7 @@ on_both_stores! {
         let mut invalid = wanted(&app, "https://hook.example.org/cpis");
         invalid.as_object_mut().unwrap().remove("reason");
         app.authority("Z9A").post("/Subscription", &invalid).await.assert_refused(400, "required", "MISSING_VALUE");
-        app.authority("Z9A").post("/Subscription", &json!({"resourceType": "Flag"})).await.assert_refused(400, "invalid", "INVALID_VALUE");
+        app.authority("Z9A").post("/Subscription", &json!({"resourceType": "Flag"})).await.assert_refused(400, "value", "INVALID_VALUE");
         refused += 2;
         assert_eq!(app.authority("Z9A").get("/Subscription").await.total(), 0);
         let after = app.auditor().get("/AuditEvent?_total=accurate&_count=1").await.total();

@@ -94,7 +94,7 @@ impl TestApp {
         change(&mut settings);
         let clock = Clock::standing_at(noon());
         let app = App::open(settings.clone(), clock.clone()).expect("the app opens");
-        app.gateway.store.write(Vec::new(), |tx| register_cast(tx)).await.expect("the cast is registered");
+        app.gateway.store.write(Vec::new(), register_cast).await.expect("the cast is registered");
         Self::serve(app, settings, clock, Arc::new(data), database.map(Arc::new))
     }
 

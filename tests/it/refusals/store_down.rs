@@ -9,8 +9,11 @@ use serde_json::Value;
 use super::{FHIR, FORM, Who, World, assert_tells_nothing_of};
 use crate::harness::{Backend, Reply, bundle, on_both_stores};
 
+/// Who, method, path, and content type with body.
+type Asked = (Who, &'static str, &'static str, Option<(&'static str, &'static str)>);
+
 /// Every kind of request that reads or changes something.
-const REQUESTS: &[(Who, &str, &str, Option<(&str, &str)>)] = &[
+const REQUESTS: &[Asked] = &[
     (Who::Clinician, "GET", "/CareTeam?patient={nhs}", None),
     (Who::Clinician, "POST", "/CareTeam/_search", Some((FORM, "patient={nhs}"))),
     (Who::Clinician, "GET", "/CarePlan?patient={nhs}", None),
