@@ -12,6 +12,7 @@ use actix_web::{
     web::{Bytes, BytesMut, Payload},
 };
 use futures_util::StreamExt;
+use uuid::Uuid;
 
 use super::{
     answer::{self, Answer},
@@ -74,6 +75,15 @@ impl Call {
                 "Missing or invalid header parameter: If-Match must be an ETag as this server gave it, such as W/\"3\".",
             )),
         }
+    }
+
+    /// The UUID in the path, spelled as this server gives it: another spelling is another id.
+    ///
+    /// # Errors
+    /// [`Refusal`] 404.
+    pub fn uuid(&self) -> Result<Uuid, Refusal> {
+        let id = Uuid::parse_str(&self.id).ok().filter(|id| id.to_string() == self.id);
+        id.ok_or_else(Refusal::not_found)
     }
 
     /// A security event of this call: a success with nothing more to say yet.
