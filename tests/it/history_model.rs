@@ -107,7 +107,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let held =
         |authority, number| Step::Put { authority, number, plan_type: PlanType::LookedAfter, start: 30, end: None };
-    let first = vec![held(0, 0), held(1, 1)];
+    let first = [held(0, 0), held(1, 1)];
     prop::collection::vec(step, 40).prop_map(move |steps| first.iter().cloned().chain(steps).collect())
 }
 

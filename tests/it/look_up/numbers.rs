@@ -121,7 +121,7 @@ on_both_stores! {
             by_id.assert_refused(404, "not-found", "RESOURCE_NOT_FOUND");
         }
         assert_eq!((app.number(rows), app.number(told)), before);
-        let audited = format!("select count(*) as n from audit_event where organization = 'ZZ101' and patient = ");
+        let audited = "select count(*) as n from audit_event where organization = 'ZZ101' and patient = ";
         // Once before, then eight each for three states.
         assert_eq!(app.number(&format!("{audited}'{}'", held.nhs())), 1 + 24);
 
