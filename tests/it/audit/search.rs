@@ -114,8 +114,10 @@ on_both_stores! {
         assert_eq!(found("gt2026-10-25&date=lt2027-03-28").await, 2);
         assert_eq!(found("2026-10-26T00:00:00Z").await, 1);
         assert_eq!(found("2026").await, 4);
-        let wrong = app.auditor().get("/AuditEvent?date=sa2026-10-25").await;
-        wrong.assert_refused(400, "value", "INVALID_VALUE");
+        let prefix = app.auditor().get("/AuditEvent?date=sa2026-10-25").await;
+        prefix.assert_refused(400, "not-supported", "INVALID_VALUE");
+        let day = app.auditor().get("/AuditEvent?date=2026-10-32").await;
+        day.assert_refused(400, "value", "INVALID_VALUE");
     }
 
     async fn an_event_is_read_by_its_id_and_a_cursor_of_another_making_is_refused(backend) {
