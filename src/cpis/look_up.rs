@@ -163,9 +163,8 @@ impl Gateway {
         today: NaiveDate,
     ) -> Result<Option<Record>, StoreError> {
         let Some(child) = store::person::child(conn, &number)? else { return Ok(None) };
-        let withheld =
-            |status| matches!(status, NumberStatus::Invalid | NumberStatus::Retired | NumberStatus::Restricted);
-        if withheld(child.asked.status) || withheld(child.end.status) {
+        let withheld = |status| matches!(status, NumberStatus::Invalid | NumberStatus::Retired);
+        if child.restricted || withheld(child.asked.status) || withheld(child.end.status) {
             return Ok(None);
         }
         let children = store::child::of_persons(conn, &child.persons)?;

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::types::audit::{AuditContent, RequestEvent};
+use super::types::{
+    access::Access,
+    audit::{AuditContent, RequestEvent},
+};
 use crate::store::{
     self, Conn, Store, StoreError,
     audit::{SearchColumns, StoredChain, StoredRow, content_hash, hex, link},
@@ -22,6 +25,12 @@ pub struct Finding {
     pub seq: Option<i64>,
     pub checkpoint: Option<i64>,
     pub what: &'static str,
+}
+
+impl Finding {
+    fn anywhere(what: &'static str) -> Self {
+        Self { chain: None, seq: None, checkpoint: None, what }
+    }
 }
 
 /// What a verification saw.
@@ -75,14 +84,17 @@ pub fn verify(
     // Checkpoints first: what they say must be among the rows that are read after them.
     let checkpoints = verify_checkpoints(store, signature, &mut report)?;
     let covered = newest_heads(&checkpoints);
+    // Then the history, for the same reason: what it holds now is listed in rows that are read after it.
+    let history = store.read_blocking(store::access::extent)?;
+    let mut seen = Seen { history, listed: 0 };
     let mut heads = HashMap::new();
     for stored in store.read_blocking(store::audit::chains)? {
         let StoredChain { id: chain, head_seq, head_link, closed } = stored;
-        let walked = walk(store, chain, &checkpoints, &mut report, progress)?;
+        let walked = walk(store, chain, &checkpoints, &mut seen, &mut report, progress)?;
         // An open chain may grow while it is read; a closed one may not.
         if walked.seq < head_seq || (closed && walked.seq != head_seq) {
             report.in_row(chain, walked.seq, "the chain ends before the head that its process stored");
-        } else if closed && walked.link.as_slice() != head_link.as_slice() {
+        } else if walked.seq == head_seq && walked.link.as_slice() != head_link.as_slice() {
             report.in_row(chain, walked.seq, "the chain's stored head is not its last row");
         }
         let covered_seq = covered.get(&chain).copied().unwrap_or(0);
@@ -96,6 +108,12 @@ pub fn verify(
             Some(walked) if *walked < seq => report.in_row(chain, seq, "rows that a checkpoint covers are missing"),
             Some(_) => {}
         }
+    }
+    if seen.listed < seen.history.rows {
+        report.find(Finding::anywhere("the history holds an access that no event of the audit lists"));
+    }
+    if store.read_blocking(store::audit::rows_outside_chains)? > 0 {
+        report.find(Finding::anywhere("there are rows that belong to no chain"));
     }
     Ok(report)
 }
@@ -147,6 +165,12 @@ fn newest_heads(checkpoints: &[CheckpointContent]) -> HashMap<i64, i64> {
     heads
 }
 
+/// The history as it was when the walk began, and how many of its rows events have listed so far.
+struct Seen {
+    history: store::access::Extent,
+    listed: i64,
+}
+
 /// Where a walk along a chain ended.
 struct Walked {
     seq: i64,
@@ -157,6 +181,7 @@ fn walk(
     store: &Store,
     chain: i64,
     checkpoints: &[CheckpointContent],
+    seen: &mut Seen,
     report: &mut Report,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Walked, StoreError> {
@@ -180,11 +205,17 @@ fn walk(
             {
                 report.in_row(chain, row.seq, "it is not the row that a checkpoint was written over");
             }
-            if let Ok(AuditContent::Request(event)) = serde_json::from_slice(&row.content) {
-                let wrong = store.read_blocking(|conn| verify_listing(conn, &event))?;
-                if let Some(what) = wrong {
-                    report.in_row(chain, row.seq, what);
+            let wrong = match serde_json::from_slice(&row.content) {
+                Ok(AuditContent::Request(event)) => {
+                    store.read_blocking(|conn| verify_listing(conn, &event, row.recorded_ms, seen))?
                 }
+                Ok(AuditContent::ChainOpened { newest_checkpoint: Some(number), newest_checkpoint_hash, .. }) => {
+                    store.read_blocking(|conn| verify_named(conn, number, newest_checkpoint_hash.as_deref()))?
+                }
+                _ => None,
+            };
+            if let Some(what) = wrong {
+                report.in_row(chain, row.seq, what);
             }
             report.rows += 1;
         }
@@ -217,8 +248,25 @@ fn verify_row(chain: i64, row: &StoredRow, walked: &mut Walked, report: &mut Rep
     *walked = Walked { seq: row.seq, link: linked };
 }
 
+/// Whether the checkpoint that a chain's first record names is there as it was then.
+fn verify_named(conn: &mut Conn, number: i64, hash: Option<&str>) -> Result<Option<&'static str>, StoreError> {
+    let stored = store::checkpoint::after(conn, number - 1, 1)?.into_iter().find(|found| found.number == number);
+    Ok(match stored {
+        None => Some("it names a checkpoint that is not there"),
+        Some(found) if Some(hex(&found.hash).as_str()) != hash => {
+            Some("it names another checkpoint than the stored one")
+        }
+        Some(_) => None,
+    })
+}
+
 /// Compares history and outbox with the listing decision that the event holds.
-fn verify_listing(conn: &mut Conn, event: &RequestEvent) -> Result<Option<&'static str>, StoreError> {
+fn verify_listing(
+    conn: &mut Conn,
+    event: &RequestEvent,
+    recorded_ms: i64,
+    seen: &mut Seen,
+) -> Result<Option<&'static str>, StoreError> {
     let mut decided = Vec::new();
     for decision in event.listing.iter().filter(|decision| decision.listed) {
         match store::organization::find(conn, &decision.authority)? {
@@ -233,14 +281,30 @@ fn verify_listing(conn: &mut Conn, event: &RequestEvent) -> Result<Option<&'stat
     let Some(access) = store::access::find(conn, id)? else {
         return Ok(Some("the access that it lists is missing from the history"));
     };
-    if store::access::authorities_of(conn, access.sequence)? != decided {
+    if access.sequence <= seen.history.newest {
+        seen.listed += 1;
+    }
+    let listings = store::access::listings_of(conn, access.sequence)?;
+    if !listings.iter().map(|listing| listing.authority).eq(decided.iter().copied()) {
         return Ok(Some("the history lists the access for other authorities"));
+    }
+    if listings.iter().any(|listing| listing.at != access.at) {
+        return Ok(Some("the history lists the access at another time"));
     }
     if store::outbox::authorities_of(conn, access.sequence)? != decided {
         return Ok(Some("the outbox holds the access for other authorities"));
     }
-    if access.request_id != event.request_id || Some(access.nhs_number) != event.patient {
-        return Ok(Some("the access in the history is another one"));
-    }
-    Ok(None)
+    Ok((!is_of(&access, event, recorded_ms)).then_some("the access in the history is another one"))
+}
+
+/// Whether a row of the history says what the event says: of whom, by whom, when, in which request.
+fn is_of(access: &Access, event: &RequestEvent, recorded_ms: i64) -> bool {
+    let (by, agent) = (&access.author, &event.agent);
+    access.request_id == event.request_id
+        && Some(access.nhs_number) == event.patient
+        && access.at.timestamp_millis() == recorded_ms
+        && by.author == agent.author
+        && by.client_id == agent.client_id
+        && by.organization == agent.organization
+        && by.organization_name == agent.organization_name
 }

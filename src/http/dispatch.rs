@@ -154,7 +154,11 @@ async fn answer_for(
         Ok(answer) => Ok(answer),
         Err(refusal) if refusal.already_audited() => Err(refusal),
         Err(refusal) => {
-            audit_refusal(service, AuditAgent::from(&caller), &context, &seen, &refusal).await?;
+            let audited = audit_refusal(service, AuditAgent::from(&caller), &context, &seen, &refusal).await;
+            // That the store can't answer is told whether or not it can keep that; it discloses nothing.
+            if refusal.case != Case::Store {
+                audited?;
+            }
             Err(refusal)
         }
     }

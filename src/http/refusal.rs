@@ -147,9 +147,9 @@ impl Refusal {
         Self { audited: true, ..self }
     }
 
-    /// Whether nothing more is to be audited: it was, or the store that would hold it can't be written.
+    /// Whether nothing more is to be audited.
     pub fn already_audited(&self) -> bool {
-        self.audited || self.case == Case::Store
+        self.audited
     }
 
     pub fn status(&self) -> StatusCode {

@@ -160,16 +160,42 @@ pub fn is_listed_for(conn: &mut Conn, sequence: i64, authority: i64) -> Result<b
     Ok(diesel::select(diesel::dsl::exists(listing::table.find((sequence, authority)))).get_result(conn)?)
 }
 
-/// The authorities that an access is listed for, by ascending key; for verification.
+/// That an access is listed for one authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing {
+    pub authority: i64,
+    pub at: DateTime<Utc>,
+}
+
+/// For whom an access is listed, by ascending key of the authority; for verification.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn authorities_of(conn: &mut Conn, sequence: i64) -> Result<Vec<i64>, StoreError> {
-    Ok(listing::table
+pub fn listings_of(conn: &mut Conn, sequence: i64) -> Result<Vec<Listing>, StoreError> {
+    let rows: Vec<(i64, i64)> = listing::table
         .filter(listing::access_id.eq(sequence))
         .order(listing::authority_id)
-        .select(listing::authority_id)
-        .load(conn)?)
+        .select((listing::authority_id, listing::at_ms))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|(authority, at_ms)| Listing { authority, at: from_millis(at_ms) }).collect())
+}
+
+/// How far the history reaches.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    pub rows: i64,
+    /// The highest sequence among them.
+    pub newest: i64,
+}
+
+/// Counts the whole history; for verification.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn extent(conn: &mut Conn) -> Result<Extent, StoreError> {
+    use diesel::dsl::{count_star, max};
+    let (rows, newest): (i64, Option<i64>) = access::table.select((count_star(), max(access::id))).first(conn)?;
+    Ok(Extent { rows, newest: newest.unwrap_or(0) })
 }
 
 /// Accesses listed for an authority about these persons, newest first, before `below`.

@@ -24,6 +24,9 @@ pub const FORMAT_VERSION: i64 = 1;
 /// A process that has not renewed its chain's lease for this long is dead.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 
+/// The key of PostgreSQL's advisory lock around the opening of a chain.
+const OPENING_LOCK: i64 = 0x4350_4954;
+
 pub type Hash = [u8; 32];
 
 /// Hash of a row's content.
@@ -116,6 +119,11 @@ impl Chain {
     }
 
     fn open(&mut self, conn: &mut Conn, now: DateTime<Utc>) -> Result<(), StoreError> {
+        if let Conn::Postgres(c) = conn {
+            // Until this commits no other process opens one: chains are seen in the order of their numbers, so that an
+            // auditor's first page knows every chain that is not above the newest (`committed_heads`).
+            diesel::sql_query(format!("select pg_advisory_xact_lock({OPENING_LOCK})")).execute(c)?;
+        }
         let newest = checkpoint::newest(conn)?;
         let zero: Hash = [0; 32];
         let chain: i64 = diesel::insert_into(audit_chain::table)
@@ -474,4 +482,14 @@ pub fn chains(conn: &mut Conn) -> Result<Vec<StoredChain>, StoreError> {
         .order(audit_chain::id)
         .select((audit_chain::id, audit_chain::head_seq, audit_chain::head_link, audit_chain::closed))
         .load(conn)?)
+}
+
+/// How many rows lie where no walk along a chain comes by.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn rows_outside_chains(conn: &mut Conn) -> Result<i64, StoreError> {
+    let of_a_chain = diesel::dsl::exists(audit_chain::table.filter(audit_chain::id.eq(audit_event::chain)));
+    let outside = audit_event::table.filter(audit_event::seq.lt(1).or(diesel::dsl::not(of_a_chain)));
+    Ok(outside.count().get_result(conn)?)
 }

@@ -142,7 +142,7 @@ fn append(conn: &mut Conn, signer: &dyn Signer, now: DateTime<Utc>) -> Result<Op
     let content = CheckpointContent { number, at: now, previous: previous.map(|c| audit::hex(&c.hash)), chains };
     let content =
         serde_json::to_vec(&content).map_err(|_| StoreError::Database("a checkpoint could not be encoded"))?;
-    let signature = signer.sign(&content).map_err(StoreError::Unavailable)?;
+    let signature = signer.sign(&content).map_err(StoreError::Unsigned)?;
     diesel::insert_into(audit_checkpoint::table)
         .values((
             audit_checkpoint::number.eq(number),

@@ -62,10 +62,11 @@ impl Location {
         match self {
             Self::Sqlite(path) => {
                 let mut conn = SqliteConnection::establish(path).map_err(StoreError::unavailable)?;
-                // FULL: a look-up is answered only when its audit would survive a power cut.
+                // FULL: a look-up is answered only when its audit would survive a power cut. Recursive triggers: else
+                // `replace` would delete an append-only row unseen.
                 conn.batch_execute(
                     "pragma busy_timeout = 5000; pragma journal_mode = WAL; pragma synchronous = FULL; \
-                     pragma foreign_keys = ON; pragma trusted_schema = OFF; pragma cache_size = -4000;",
+                     pragma foreign_keys = ON; pragma recursive_triggers = ON; pragma trusted_schema = OFF; pragma cache_size = -4000;",
                 )
                 .map_err(StoreError::unavailable)?;
                 Ok(Conn::Sqlite(conn))

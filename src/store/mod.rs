@@ -41,6 +41,8 @@ pub enum StoreError {
     Race,
     #[error("the change could not be made durable")]
     NotDurable,
+    #[error("the checkpoint could not be signed: {0}")]
+    Unsigned(String),
     #[error("a stored value is not valid: {0}")]
     Corrupt(&'static str),
     #[error("a migration failed: {0}")]

@@ -183,13 +183,14 @@ pub fn update(conn: &mut Conn, id: i64, change: &OrganizationChange, now_ms: i64
     Ok(())
 }
 
-/// Holds the authority for one change at a time (PostgreSQL; on SQLite the one writer does).
+/// Holds the authority for one change at a time (PostgreSQL; on SQLite the one writer does). Look-ups that put an access
+/// into its outbox meanwhile don't wait: they only refer to the row's key.
 ///
 /// # Errors
 /// [`StoreError::Race`] on a deadlock.
 pub fn lock(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
     if let Conn::Postgres(c) = conn {
-        let _locked: i64 = organization::table.find(id).select(organization::id).for_update().first(c)?;
+        let _locked: i64 = organization::table.find(id).select(organization::id).for_no_key_update().first(c)?;
     }
     Ok(())
 }

@@ -19,7 +19,8 @@ pub struct Person {
     pub traced_birth_date: Option<NaiveDate>,
 }
 
-/// "The child" of a look-up: the person at the end of the alias chain and all that lead to it.
+/// "The child" of a look-up: the person at the end of the alias chain and all that lead to it. A retired number is
+/// joined to no other, whatever alias was stored before (design 9).
 #[derive(Clone, Debug)]
 pub struct Child {
     /// The person of the number asked for.
@@ -28,6 +29,8 @@ pub struct Child {
     pub end: Person,
     /// Every person of the child, the end included, by ascending id.
     pub persons: Vec<i64>,
+    /// One of them is restricted: nothing of the child may be shown to clinicians.
+    pub restricted: bool,
 }
 
 type Row = (i64, String, String, Option<NaiveDate>);
@@ -66,20 +69,31 @@ pub fn get(conn: &mut Conn, id: i64) -> Result<Person, StoreError> {
 /// [`StoreError`] when the database fails.
 pub fn child(conn: &mut Conn, number: &NhsNumber) -> Result<Option<Child>, StoreError> {
     let Some(asked) = find(conn, number)? else { return Ok(None) };
-    let mut end = asked.id;
-    while let Some(next) = replacing(conn, end)? {
+    let mut end = asked.clone();
+    while let Some(next) = replacing(conn, end.id)? {
+        let next = get(conn, next)?;
+        if end.status == NumberStatus::Retired || next.status == NumberStatus::Retired {
+            break;
+        }
         end = next;
     }
-    let mut persons = vec![end];
-    let mut reached = vec![end];
+    let mut members = vec![end.clone()];
+    let mut reached = if end.status == NumberStatus::Retired { Vec::new() } else { vec![end.id] };
     while !reached.is_empty() {
-        reached =
-            alias::table.filter(alias::replacing_person_id.eq_any(reached)).select(alias::old_person_id).load(conn)?;
-        persons.extend(&reached);
+        let older: Vec<Row> = person::table
+            .inner_join(alias::table.on(alias::old_person_id.eq(person::id)))
+            .filter(alias::replacing_person_id.eq_any(reached))
+            .filter(person::status.ne(NumberStatus::Retired.code()))
+            .select(COLUMNS)
+            .load(conn)?;
+        let older = older.into_iter().map(person_of).collect::<Result<Vec<_>, _>>()?;
+        reached = older.iter().map(|person| person.id).collect();
+        members.extend(older);
     }
+    let mut persons: Vec<i64> = members.iter().map(|person| person.id).collect();
     persons.sort_unstable();
-    let end = if end == asked.id { asked.clone() } else { get(conn, end)? };
-    Ok(Some(Child { asked, end, persons }))
+    let restricted = members.iter().any(|person| person.status == NumberStatus::Restricted);
+    Ok(Some(Child { asked, end, persons, restricted }))
 }
 
 fn replacing(conn: &mut Conn, id: i64) -> Result<Option<i64>, StoreError> {
@@ -114,11 +128,16 @@ pub fn set_status(conn: &mut Conn, id: i64, status: NumberStatus) -> Result<(), 
     Ok(())
 }
 
-/// Stores that `old` was superseded by `replacing`; a loop is refused.
+/// Stores that `old` was superseded by `replacing`; a loop is refused, and so is any alias of a retired number. A number
+/// that is restricted stays so.
 ///
 /// # Errors
-/// [`StoreError::Database`] for a loop.
+/// [`StoreError::Database`] for a loop or a retired number.
 pub fn supersede(conn: &mut Conn, old: i64, replacing_id: i64, since_ms: i64) -> Result<(), StoreError> {
+    let was = get(conn, old)?.status;
+    if was == NumberStatus::Retired || get(conn, replacing_id)?.status == NumberStatus::Retired {
+        return Err(StoreError::Database("a retired number has no alias"));
+    }
     let mut at = Some(replacing_id);
     while let Some(id) = at {
         if id == old {
@@ -133,7 +152,7 @@ pub fn supersede(conn: &mut Conn, old: i64, replacing_id: i64, since_ms: i64) ->
             alias::since_ms.eq(since_ms),
         ))
         .execute(conn)?;
-    set_status(conn, old, NumberStatus::Superseded)
+    if was == NumberStatus::Restricted { Ok(()) } else { set_status(conn, old, NumberStatus::Superseded) }
 }
 
 /// Locks the end persons of these numbers in ascending id until the transaction ends (PostgreSQL; on SQLite the one
@@ -142,17 +161,24 @@ pub fn supersede(conn: &mut Conn, old: i64, replacing_id: i64, since_ms: i64) ->
 /// # Errors
 /// [`StoreError::Race`] on a deadlock.
 pub(super) fn lock_ends(conn: &mut Conn, numbers: &[NhsNumber]) -> Result<(), StoreError> {
-    let mut ends = Vec::new();
-    for number in numbers {
-        if let Some(child) = child(conn, number)? {
-            ends.push(child.end.id);
+    let mut locked: Vec<i64> = Vec::new();
+    loop {
+        let mut ends = Vec::new();
+        for number in numbers {
+            if let Some(child) = child(conn, number)? {
+                ends.push(child.end.id);
+            }
         }
-    }
-    ends.sort_unstable();
-    ends.dedup();
-    if let Conn::Postgres(c) = conn {
-        let _locked: Vec<i64> =
+        ends.sort_unstable();
+        ends.dedup();
+        ends.retain(|end| !locked.contains(end));
+        let Conn::Postgres(c) = conn else { return Ok(()) };
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let now_locked: Vec<i64> =
             person::table.filter(person::id.eq_any(ends)).order(person::id).select(person::id).for_update().load(c)?;
+        locked.extend(now_locked);
+        // Whoever held a lock that this waited for may have given the child another end: that one is the lock then.
     }
-    Ok(())
 }

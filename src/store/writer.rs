@@ -191,8 +191,9 @@ impl Loop {
         self.close_chain(last_signer);
     }
 
-    /// Writes a batch in one commit; after a lost race each change by itself. After any other failure nothing is tried
-    /// again: a commit whose result is not known may have happened.
+    /// Writes a batch in one commit. When that was undone by a lost race or by one of the changes, each is written by
+    /// itself, so that what fails by itself fails alone. Nothing is tried again after a commit whose result is not known,
+    /// for it may have happened, nor while the database is away.
     fn write(&mut self, mut batch: Vec<Box<dyn Job>>) {
         if batch.is_empty() {
             return;
@@ -205,6 +206,9 @@ impl Loop {
         let outcomes = match attempted {
             Ok(outcomes) => outcomes,
             Err(StoreError::Race | StoreError::Busy) => batch.iter_mut().map(|job| self.alone(job)).collect(),
+            Err(StoreError::Database(_) | StoreError::Corrupt(_)) if batch.len() > 1 => {
+                batch.iter_mut().map(|job| self.alone(job)).collect()
+            }
             Err(error) => {
                 tracing::error!(%error, changes = batch.len(), "a commit failed");
                 batch.iter().map(|_| Err(StoreError::NotDurable)).collect()
@@ -269,7 +273,7 @@ impl Loop {
                 tracing::error!("a change panicked; its transaction was undone");
                 self.chain.reset(before);
                 self.chain.doubt();
-                Err(StoreError::NotDurable)
+                Err(StoreError::Database("a change panicked"))
             }
         }
     }

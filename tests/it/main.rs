@@ -4,13 +4,17 @@
 
 mod harness;
 
+mod audit;
 mod callers;
+mod concurrency;
 mod documents;
 mod flag_interactions;
+mod history_model;
 mod layering;
 mod look_up;
 mod notify;
 mod refusals;
+mod store_parity;
 mod two_authorities;
 mod upload;
 mod upload_page;

@@ -1,19 +1,26 @@
 //! A gateway for one test: its own database, its own data directory, a clock that the test moves.
 
-use std::{path::Path, sync::LazyLock};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use actix_web::dev::ServerHandle;
 use chrono::{DateTime, TimeZone, Utc};
 use cpis_gateway::{
     app::App,
-    auth::sandbox::SandboxIssuer,
+    auth::sandbox::{SandboxIssuer, TokenRequest},
     clock::Clock,
     config::{DatabaseUrl, Settings},
     cpis::types::{
         NhsNumber, OdsCode,
+        caller::{User, VIEW_FLAG},
         child::{Demographics, NumberStatus},
     },
-    http::sandbox::{Sandbox, TokenForm, cast},
+    http::sandbox::{
+        Sandbox, TokenForm,
+        cast::{self, Member},
+    },
     store::{self, StoreError, Tx, organization::NewOrganization},
 };
 use tempfile::TempDir;
@@ -51,8 +58,8 @@ pub struct TestApp {
     server: RunningServer,
     settings: Settings,
     // Last: the app goes before its data.
-    _data: TempDir,
-    _database: Option<TestDatabase>,
+    _data: Arc<TempDir>,
+    _database: Option<Arc<TestDatabase>>,
 }
 
 /// Told to stop when its test ends.
@@ -88,10 +95,16 @@ impl TestApp {
         let clock = Clock::standing_at(noon());
         let app = App::open(settings.clone(), clock.clone()).expect("the app opens");
         app.gateway.store.write(Vec::new(), register_cast).await.expect("the cast is registered");
-        Self::serve(app, settings, clock, data, database)
+        Self::serve(app, settings, clock, Arc::new(data), database.map(Arc::new))
     }
 
-    fn serve(app: App, settings: Settings, clock: Clock, data: TempDir, database: Option<TestDatabase>) -> Self {
+    fn serve(
+        app: App,
+        settings: Settings,
+        clock: Clock,
+        data: Arc<TempDir>,
+        database: Option<Arc<TestDatabase>>,
+    ) -> Self {
         let server = app.server().expect("the server starts");
         let handle = server.handle();
         actix_web::rt::spawn(server);
@@ -119,6 +132,12 @@ impl TestApp {
         drop(app);
         let app = App::open(settings.clone(), clock.clone()).expect("the app opens again");
         Self::serve(app, settings, clock, _data, _database)
+    }
+
+    /// Another process of the same service: on the same data, with its own writer, audit chain and address.
+    pub fn beside(&self) -> Self {
+        let app = App::open(self.settings.clone(), self.clock.clone()).expect("a second app opens");
+        Self::serve(app, self.settings.clone(), self.clock.clone(), self._data.clone(), self._database.clone())
     }
 
     pub fn data_dir(&self) -> &Path {
@@ -149,6 +168,33 @@ impl TestApp {
     /// A clinician by SDS user id, of the sandbox's cast.
     pub fn clinician_named(&self, user: &str) -> Request<'_> {
         self.caller("role=clinical", &format!("user={user}"))
+    }
+
+    /// A clinician who is not of the cast: any SDS user id, with B0107 at one of its organisations.
+    pub fn clinician_at(&self, organization: &str, user: &str) -> Request<'_> {
+        let member = Member::find(organization).expect("an organisation of the cast");
+        let person = User {
+            sds_user_id: user.to_owned(),
+            role_profile_id: None,
+            name: format!("SAMPLE, {user}"),
+            job_role_code: Some("R0620".to_owned()),
+            job_role_name: Some("Staff Nurse".to_owned()),
+        };
+        let request = TokenRequest {
+            client: &member.client().expect("a client"),
+            user: Some(&person),
+            responsible: None,
+            organization: &ods(organization),
+            activities: &[VIEW_FLAG.to_owned()],
+            lifetime_seconds: 3600,
+        };
+        let issuer = SandboxIssuer::open(self.data_dir()).expect("the issuer");
+        Request::new(self, Some(issuer.mint(&request, self.clock.now()).expect("a token")))
+    }
+
+    /// The sandbox's device.
+    pub fn device(&self) -> Request<'_> {
+        self.caller("role=clinical", &format!("user={}", cast::DEVICE.id))
     }
 
     /// A caller as the form of `POST /sandbox/token` has it, such as `role=clinical` and `activity=B0170`.
@@ -187,6 +233,11 @@ impl TestApp {
     /// Registers a child and uploads plans for it by `POST Flag` after `PUT Patient`: (authority, SNOMED code, start, end).
     pub async fn on_record(&self, child: &Child, plans: &[(&str, &str, &str, Option<&str>)]) {
         self.register(child).await;
+        self.on_record_again(child, plans).await;
+    }
+
+    /// [`TestApp::on_record`] of a child that the register knows already.
+    pub async fn on_record_again(&self, child: &Child, plans: &[(&str, &str, &str, Option<&str>)]) {
         for (authority, code, start, end) in plans {
             let entries = vec![child.put_patient(), child.post_flag(authority, code, start, *end)];
             let reply = self.authority(authority).post("", &super::fixtures::bundle("batch", &entries)).await;

@@ -110,6 +110,38 @@ impl Reply {
         resources.filter(|resource| resource["resourceType"] == resource_type).collect()
     }
 
+    /// The body for a snapshot: the gateway's address and every generated id are replaced, the same id always by the
+    /// same name, so that what refers to what can still be seen.
+    pub fn settled(&self) -> Value {
+        let mut ids = Vec::new();
+        let mut text = String::with_capacity(self.text.len());
+        let mut rest = self.text.as_str();
+        while let Some(first) = rest.chars().next() {
+            if let Some(after) = rest.strip_prefix("http://127.0.0.1:") {
+                text.push_str("http://gateway");
+                rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            } else if let Some(id) = rest.get(..36).filter(|id| uuid::Uuid::try_parse(id).is_ok()) {
+                let known = ids.iter().position(|known| *known == id).unwrap_or_else(|| {
+                    ids.push(id);
+                    ids.len() - 1
+                });
+                text.push_str(&format!("[id {}]", known + 1));
+                rest = &rest[36..];
+            } else {
+                text.push(first);
+                rest = &rest[first.len_utf8()..];
+            }
+        }
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// The address of the next page; empty on the last.
+    pub fn next_page(&self) -> Option<String> {
+        let links = self.json["link"].as_array()?;
+        let next = links.iter().find(|link| link["relation"] == "next")?;
+        next["url"].as_str().map(str::to_owned)
+    }
+
     /// Spine codes of an `OperationOutcome`, in order.
     pub fn spine_codes(&self) -> Vec<String> {
         self.codes("https://fhir.nhs.uk/R4/CodeSystem/Spine-ErrorOrWarningCode")

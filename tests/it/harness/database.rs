@@ -42,7 +42,12 @@ impl TestApp {
 
     /// Runs statements as somebody else who has the database open.
     pub fn execute(&self, statements: &str) {
-        self.connection().batch_execute(statements).expect("the statements run");
+        self.try_execute(statements).expect("the statements run");
+    }
+
+    /// [`TestApp::execute`], or what the database says against it.
+    pub fn try_execute(&self, statements: &str) -> Result<(), String> {
+        self.connection().batch_execute(statements).map_err(|error| error.to_string())
     }
 
     /// Another connection to the same database.

@@ -6,10 +6,11 @@ mod database;
 mod fixtures;
 pub mod postgres;
 mod raw;
+mod store;
 mod tables;
 pub mod upload;
 
-pub use app::{Backend, TestApp};
+pub use app::{Backend, TestApp, noon, ods};
 pub use call::{Reply, Request};
 pub use fixtures::{CPP, Child, LAC, UCP, authority, bundle, child, number};
 
