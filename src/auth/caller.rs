@@ -10,6 +10,7 @@ use crate::cpis::types::{
     OdsCode, Organization,
     audit::AuditAgent,
     caller::{Author, Caller, Client, ResponsiblePerson, Role},
+    organization::OrganizationKind,
 };
 
 /// How much of the token the audit keeps, from its end (BALP `agent.policy`), in characters.
@@ -77,6 +78,10 @@ impl Tokens {
             let reason = "The caller's organisation is not registered here, or not active";
             return Err(bearer.forbidden(author, ods, reason));
         };
+        if client.role == Role::Clinical && organization.kind != OrganizationKind::CareProvider {
+            let reason = "The user's role is at an organisation that gives no care";
+            return Err(bearer.forbidden(author, ods, reason));
+        }
         Ok(Caller {
             role: client.role,
             organization,

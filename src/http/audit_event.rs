@@ -178,7 +178,7 @@ async fn security_audit(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn read(call: Call) -> Result<Answer, Refusal> {
-    if let Ok(id) = Uuid::parse_str(&call.id) {
+    if let Ok(id) = call.uuid() {
         let access = access_for(&call, id).await?;
         let event = render::access_event(&access, call.caller.role == Role::Auditor).0;
         return answer_one(call, "AuditEvent", event).await;

@@ -44,7 +44,7 @@ impl Asked {
     /// # Errors
     /// [`Refusal`] 404 for what can't be the id of a plan.
     pub fn plan(resource: &str, call: &Call) -> Result<Self, Refusal> {
-        let id = uuid::Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
+        let id = call.uuid()?;
         Ok(Self::read(resource, &call.id, Subject::Plan(id)))
     }
 }

@@ -1,7 +1,7 @@
 //! One request from the socket to the answer: request ids, caller, permission, negotiation, body, handler; and the audit
 //! of every refusal of a caller that is known.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -12,6 +12,7 @@ use actix_web::{
     web::{Bytes, BytesMut, Payload},
 };
 use futures_util::StreamExt;
+use uuid::Uuid;
 
 use super::{
     answer::{self, Answer},
@@ -28,7 +29,13 @@ use crate::{
         audit::{AuditAgent, Interaction, Outcome, RequestEvent},
         caller::{Caller, RequestContext},
     },
+    fhir::outcome::IssueCode,
 };
+
+/// How long a body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(20);
+/// Longest request target, in bytes; what needs more goes into a `POST _search`.
+const LONGEST_TARGET: usize = 8192;
 
 /// What a handler gets: everything of the request, parsed and permitted.
 pub struct Call {
@@ -70,6 +77,15 @@ impl Call {
         }
     }
 
+    /// The UUID in the path, spelled as this server gives it: another spelling is another id.
+    ///
+    /// # Errors
+    /// [`Refusal`] 404.
+    pub fn uuid(&self) -> Result<Uuid, Refusal> {
+        let id = Uuid::parse_str(&self.id).ok().filter(|id| id.to_string() == self.id);
+        id.ok_or_else(Refusal::not_found)
+    }
+
     /// A security event of this call: a success with nothing more to say yet.
     pub fn event(&self) -> RequestEvent {
         RequestEvent::new(self.interaction, &self.caller, &self.context)
@@ -86,7 +102,7 @@ pub async fn dispatch(service: Arc<Service>, routes: &Routes, request: HttpReque
         request_id: known.request_id.clone(),
         at: service.gateway.clock.now(),
         address: request.peer_addr().map(|address| address.ip()),
-        request_line: format!("{} {}", request.method(), request.uri()),
+        request_line: request_line(&request),
     };
     let answered = answer_for(&service, routes, route, ids.map(|_| ()), context, &request, payload).await;
     let answer = match &answered {
@@ -94,7 +110,7 @@ pub async fn dispatch(service: Arc<Service>, routes: &Routes, request: HttpReque
         Err(refusal) => &Answer::from(refusal),
     };
     tracing::info!(
-        request.id = %known.request_id,
+        request.id = %known.loggable(),
         http.method = %request.method(),
         http.route = route.map_or("unknown", |route| route.path),
         http.status = answer.status.as_u16(),
@@ -103,12 +119,19 @@ pub async fn dispatch(service: Arc<Service>, routes: &Routes, request: HttpReque
     respond(answer, &known, pretty)
 }
 
+/// The request line for the audit; of a target that is refused for its length only the beginning.
+fn request_line(request: &HttpRequest) -> String {
+    let target = request.uri().to_string();
+    let kept = target.char_indices().nth(LONGEST_TARGET).map_or(target.as_str(), |(end, _)| &target[..end]);
+    format!("{} {kept}", request.method())
+}
+
 async fn answer_for(
     service: &Arc<Service>,
     routes: &Routes,
     route: Option<&Route>,
     ids: Result<(), Refusal>,
-    context: RequestContext,
+    mut context: RequestContext,
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Answer, Refusal> {
@@ -118,7 +141,9 @@ async fn answer_for(
         Query::parse(request.query_string())?.check(&[route.parameters, FORMAT])?;
         return route.open(service);
     }
-    let header = request.headers().get("authorization").map(|value| value.to_str().unwrap_or("?").to_owned());
+    // Two different tokens are no token: which of them counts must not depend on their order.
+    let mut tokens = request.headers().get_all("authorization").map(|value| value.to_str().unwrap_or("?").to_owned());
+    let header = tokens.next().map(|first| if tokens.next().is_some() { "?".to_owned() } else { first });
     let id = route.map(|route| route.id_of(&service.settings.base_path, request.path())).unwrap_or_default();
     let mut seen = Seen::of(route, &id, request.query_string());
     let caller = match service.authenticate(header).await {
@@ -132,10 +157,18 @@ async fn answer_for(
     };
     let result = async {
         ids?;
+        if request.uri().to_string().len() > LONGEST_TARGET {
+            let text = format!("The URL is longer than {LONGEST_TARGET} bytes. Please search by POST _search.");
+            return Err(Refusal::new(Case::Parameter, text).with_code(IssueCode::TooLong));
+        }
         let route = route.ok_or_else(|| routes.refuse_unknown(&service.settings.base_path, request))?;
         route.permit(&caller)?;
         let body = read_body(service, route, request, payload).await?;
         let query = read_query(route, request, &body, &mut seen)?;
+        if route.is_form() {
+            // What was searched for is in the audit, whichever way it was sent.
+            context.request_line = format!("{}?{}", context.request_line, String::from_utf8_lossy(&body));
+        }
         let call = Call {
             service: service.clone(),
             caller: caller.clone(),
@@ -260,6 +293,11 @@ async fn read_body(
     if declared.is_some_and(|length| length > limit) {
         return Err(too_long());
     }
+    let read = tokio::time::timeout(BODY_TIME, collect(&mut payload, limit, too_long));
+    read.await.unwrap_or_else(|_| Err(Refusal::new(Case::Body, "The body did not come to its end in time.")))
+}
+
+async fn collect(payload: &mut Payload, limit: usize, too_long: impl Fn() -> Refusal) -> Result<Bytes, Refusal> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| Refusal::new(Case::Body, "The body could not be read to its end."))?;

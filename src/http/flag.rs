@@ -1,7 +1,5 @@
 //! `Flag`: that a child has a plan. Clinicians search and read; an authority also writes its own.
 
-use uuid::Uuid;
-
 use super::{
     answer::Answer,
     care_team::{PATIENT, SUBJECT},
@@ -140,7 +138,7 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
 }
 
 async fn own_read(call: Call) -> Result<Answer, Refusal> {
-    let id = Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
+    let id = call.uuid()?;
     let shown = match call.service.gateway.own_plan(&call.caller.organization, id).await? {
         OwnPlan::Unknown => return Err(Refusal::not_found()),
         OwnPlan::Deleted => return Err(Refusal::new(Case::Gone, "This plan was deleted.")),

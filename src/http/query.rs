@@ -33,6 +33,9 @@ impl Parameter {
     }
 }
 
+/// Most parameters of one request; no search here has a use for more.
+const MOST_PARAMETERS: usize = 50;
+
 /// Every route knows these.
 pub const FORMAT: &[Parameter] = &[
     Parameter::new("_format", "special", "json, application/json or application/fhir+json"),
@@ -59,6 +62,10 @@ impl Query {
     /// [`Refusal`] 400 when a part is not percent-encoded UTF-8 or holds control characters.
     pub fn parse(raw: &str) -> Result<Self, Refusal> {
         let mut sent = Vec::new();
+        if raw.split('&').count() > MOST_PARAMETERS {
+            let text = format!("There are more than {MOST_PARAMETERS} parameters. Please send those that are needed.");
+            return Err(Refusal::new(Case::Parameter, text).with_code(IssueCode::Value));
+        }
         for part in raw.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let (name, value) = (decode(name)?, decode(value)?);
@@ -232,7 +239,9 @@ mod tests {
 
     #[test]
     fn two_patients_a_wrong_system_and_rubbish_are_refused() {
+        let many = "_count=1&".repeat(51);
         for (raw, case) in [
+            (many.as_str(), Case::Parameter),
             ("patient=9990000018&patient=9990000026", Case::Parameter),
             ("patient=9990000018&subject=9990000018", Case::Parameter),
             ("patient=9990000018,9990000026", Case::Parameter),

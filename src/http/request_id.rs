@@ -66,6 +66,11 @@ impl RequestIds {
         Ok(ids)
     }
 
+    /// The request id for logs: a UUID too can be made to hold an NHS number.
+    pub fn loggable(&self) -> &str {
+        if contains_nhs_number(&self.request_id) { "withheld" } else { &self.request_id }
+    }
+
     /// Headers of the answer.
     pub fn mirrored(&self) -> Vec<(&'static str, &str)> {
         let mut headers = Vec::new();

@@ -62,7 +62,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn read(call: Call) -> Result<Answer, Refusal> {
-    let id = Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
+    let id = call.uuid()?;
     let stored = match call.service.gateway.own_subscription(&call.caller.organization, id).await? {
         OwnSubscription::Unknown => return Err(Refusal::not_found()),
         OwnSubscription::Deleted => return Err(gone()),
@@ -79,7 +79,7 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn delete(call: Call) -> Result<Answer, Refusal> {
-    let id = Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
+    let id = call.uuid()?;
     let mut event = call.event();
     event.entity = Some(entity(id, 1));
     let authority = &call.caller.organization;

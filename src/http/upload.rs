@@ -1,10 +1,6 @@
 //! Single interactions of an authority on Flag, Patient and Organization: a record of one entry through the same rules as
 //! a Bundle (design 6).
 
-use actix_web::http::StatusCode;
-use serde_json::Value;
-use uuid::Uuid;
-
 use super::{
     answer::Answer,
     dispatch::Call,
@@ -30,6 +26,8 @@ use crate::{
         },
     },
 };
+use actix_web::http::StatusCode;
+use serde_json::Value;
 
 /// What reading an upload of this caller needs.
 pub fn reading(call: &Call) -> Reading<'_> {
@@ -62,7 +60,7 @@ pub async fn create_flag(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn update_flag(call: Call) -> Result<Answer, Refusal> {
-    let id = Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
+    let id = call.uuid()?;
     let preference = preference(&call)?;
     let body = body(&call)?;
     let request = FlagRequest::Update { id, if_match: call.if_match()? };
@@ -86,7 +84,7 @@ async fn put_flag(
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn delete_flag(call: Call) -> Result<Answer, Refusal> {
-    let id = Uuid::parse_str(&call.id).map_err(|_| Refusal::not_found())?;
+    let id = call.uuid()?;
     let change = delete_by_id(id, call.if_match()?, 0);
     let number = call.service.gateway.own_number_of(&call.caller.organization, id).await?;
     let nhs_number = number.ok_or_else(Refusal::not_found)?;

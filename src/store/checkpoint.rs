@@ -126,6 +126,8 @@ pub(super) fn write_last(
     if lease::take(conn, LEASE, process, now, LEASE_LENGTH)? {
         append(conn, signer, now)?;
         lease::release(conn, LEASE, process)?;
+    } else {
+        tracing::warn!("the last checkpoint is left to the process that holds its lease");
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod concurrency;
 mod documents;
 mod flag_interactions;
 mod history_model;
+mod hostile;
 mod layering;
 mod look_up;
 mod notify;

@@ -1,0 +1,81 @@
+//! What a hostile client tried once: requests made to be expensive, to hide a look-up, or to make one that is none.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
+
+use crate::harness::{CPP, TestApp, child, on_both_stores};
+
+on_both_stores! {
+    async fn a_forged_cursor_is_refused(backend) {
+        let app = TestApp::start(backend).await;
+        let heads: Vec<[i64; 2]> = (1..=20_000).map(|chain| [chain, 5]).collect();
+        for forged in [json!({"heads": heads, "below": 9}), json!({"heads": [], "below": 9}), json!({"heads": [[5, 5], [5, 5]], "below": 9})] {
+            let cursor = URL_SAFE_NO_PAD.encode(forged.to_string());
+            let reply = app.auditor().form("/AuditEvent/_search", &format!("_cursor={cursor}")).await;
+            reply.assert_refused(400, "value", "INVALID_VALUE");
+        }
+    }
+
+    async fn another_spelling_of_a_plans_id_is_no_access(backend) {
+        let app = TestApp::start(backend).await;
+        let child = child(1);
+        app.on_record(&child, &[("Z9A", CPP, "2026-09-14", None)]).await;
+        let id = app.authority("Z9A").get(&format!("/Flag?patient={}", child.nhs())).await.resources("Flag")[0]["id"].clone();
+        let id = id.as_str().unwrap().to_owned();
+        for spelling in [id.to_uppercase(), id.replace('-', "")] {
+            app.clinician().get(&format!("/Flag/{spelling}")).await.assert_refused(404, "not-found", "RESOURCE_NOT_FOUND");
+            app.authority("Z9A").get(&format!("/Flag/{spelling}")).await.assert_refused(404, "not-found", "RESOURCE_NOT_FOUND");
+        }
+        assert_eq!(app.number("select count(*) as n from access"), 0);
+        assert_eq!(app.number("select count(*) as n from outbox"), 0);
+    }
+
+    async fn what_a_form_searched_for_is_in_the_audit(backend) {
+        let app = TestApp::start(backend).await;
+        let child = child(1);
+        app.clinician().form("/CareTeam/_search", &format!("patient={}", child.nhs())).await;
+        let query = app.audit_of(child.nhs()).await[0]["entity"].as_array().unwrap().iter()
+            .find_map(|entity| entity["query"].as_str().map(str::to_owned));
+        let query = base64::engine::general_purpose::STANDARD.decode(query.unwrap()).unwrap();
+        let query = String::from_utf8(query).unwrap();
+        assert!(query.ends_with(&format!("/CareTeam/_search?patient={}", child.nhs())), "{query}");
+    }
+}
+
+#[actix_web::test]
+async fn expensive_requests_are_refused_cheaply() {
+    let app = TestApp::start(crate::harness::Backend::Sqlite).await;
+    let clinician = app.clinician();
+    let many = clinician.form("/CareTeam/_search", &"x=&".repeat(100_000)).await;
+    many.assert_refused(400, "value", "INVALID_VALUE");
+    assert!(many.text.len() < 2_000, "{}", many.text.len());
+
+    let long = clinician.get(&format!("/CareTeam?patient={}", "9".repeat(9_000))).await;
+    long.assert_refused(400, "too-long", "INVALID_VALUE");
+
+    let values = format!("{{\"resourceType\":\"Parameters\",\"parameter\":[{}1]}}", "1,".repeat(400_000));
+    let body = Some(("application/fhir+json", values.into_bytes()));
+    clinician.send("POST", "/Patient/9990000018/$everything", body).await.assert_refused(
+        400,
+        "structure",
+        "VALIDATION_ERROR",
+    );
+
+    let headers: Vec<String> = (0..200).map(|i| format!("X-{i}: a")).collect();
+    let subscription = json!({
+        "resourceType": "Subscription", "status": "requested", "reason": "told", "criteria": format!("{}/SubscriptionTopic/cpis-access", app.base),
+        "channel": {"type": "rest-hook", "endpoint": "http://127.0.0.1:9/", "payload": "application/fhir+json", "header": headers,
+            "_payload": {"extension": [{"url": "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content", "valueCode": "full-resource"}]}}});
+    assert_eq!(app.authority("Z9A").post("/Subscription", &subscription).await.status, 422);
+}
+
+#[actix_web::test]
+async fn two_tokens_are_none_and_an_authoritys_user_is_no_clinician() {
+    let app = TestApp::start(crate::harness::Backend::Sqlite).await;
+    let twice = app.clinician().header("Authorization", "Bearer other").get("/CareTeam?patient=9990000018").await;
+    twice.assert_refused(401, "login", "ACCESS_DENIED");
+    // The token names an authority as the place of a clinical role.
+    app.execute("update client set role = 'clinical' where client_id = 'sandbox-local-authority-z9a'");
+    let reply = app.authority("Z9A").get("/CareTeam?patient=9990000018").await;
+    reply.assert_refused(403, "forbidden", "ACCESS_DENIED");
+}
