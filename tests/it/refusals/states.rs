@@ -101,7 +101,9 @@ on_both_stores! {
         app.register(&child).await;
         app.authority("Z9A").put(&format!("/Patient/{}", child.nhs()), &child.patient()).await;
         app.execute(match backend {
-            Backend::Sqlite => "create trigger first before insert on plan begin \
+            Backend::Sqlite => "create table seen (uuid text); \
+                create trigger first before insert on plan when new.uuid not in (select uuid from seen) begin \
+                insert into seen values (new.uuid); \
                 insert into plan (uuid, child_id, plan_type, created_ms) \
                 values (new.uuid, new.child_id, new.plan_type, new.created_ms); end",
             Backend::Postgres => "create function first() returns trigger language plpgsql as $$ begin \
