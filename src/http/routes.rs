@@ -135,6 +135,7 @@ impl Default for Routes {
             route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, &[], Body::None, by!(care_team::read), "One plan's care team."),
             route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, &[], Body::None, by!(care_plan::read), "One plan."),
             route!("GET", "/PatientFlag", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::None, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
+            route!("POST", "/PatientFlag/_search", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::Form, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
             route!("GET", "/Flag/{id}", Some("Flag"), Read, CLINICAL_OR_AUTHORITY, &[], Body::None, by!(flag::read), "One plan's flag."),
             route!("POST", "/Flag", Some("Flag"), Create, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::create), "Registers a plan, or corrects the one that is meant."),
             route!("PUT", "/Flag/{id}", Some("Flag"), Update, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::update), "Corrects an own plan."),

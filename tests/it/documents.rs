@@ -101,6 +101,7 @@ async fn the_capability_statement_says_what_the_api_description_says() {
     // What belongs to the server, and what is no resource type of FHIR: said in rest.documentation.
     state("GET", "/metadata".to_owned());
     state("GET", "/PatientFlag".to_owned());
+    state("POST", "/PatientFlag/_search".to_owned());
     assert!(statement["rest"][0]["documentation"].as_str().is_some_and(|text| text.contains("PatientFlag")));
     assert_eq!(stated, described(&app, &document));
 

@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod judge;
+mod kept;
 mod meant;
 mod relations;
 #[cfg(test)]
