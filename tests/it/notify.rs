@@ -357,12 +357,14 @@ on_both_stores! {
         hook.until_events("/stuck", 1).await;
         app.clock.advance(TimeDelta::hours(24));
         look_up(&app, &both).await;
-        assert_eq!(pump(&app).await.delivered, 1);
+        // Either round may send it: the first one's task for this hook may still be at work.
+        let second = pump(&app).await.delivered;
+        hook.until_events("/b", 2).await;
         assert_eq!((hook.numbers("/b"), hook.numbers("/stuck")), (up_to(2), up_to(1)));
 
         hook.accept("/stuck");
         release.notify_one();
-        assert_eq!(round.await.unwrap().unwrap().delivered, 3);
+        assert_eq!(round.await.unwrap().unwrap().delivered + second, 4);
         assert_eq!(hook.numbers("/stuck"), up_to(2));
     }
 
