@@ -1,9 +1,13 @@
 //! One connection type for SQLite and PostgreSQL, opened by URL scheme, and the migrations of each.
 
 use diesel::{
-    Connection, PgConnection, RunQueryDsl, SqliteConnection,
+    Connection, PgConnection, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection,
     connection::SimpleConnection,
+    migration::MigrationSource,
+    pg::Pg,
     r2d2::{ManageConnection, Pool},
+    result::Error::DatabaseError,
+    sqlite::Sqlite,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -129,16 +133,37 @@ impl Location {
     }
 
     /// True if every migration that this program knows is applied. Later ones are tolerated (rolling upgrade).
+    /// Only reads: Diesel's own check makes its table where it is missing, which a serving account may not.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be asked.
     pub fn is_migrated(&self) -> Result<bool, StoreError> {
         let failed = |e: Box<dyn std::error::Error + Send + Sync>| StoreError::Migration(e.to_string());
-        Ok(match self.connect()? {
-            Conn::Sqlite(mut conn) => !conn.has_pending_migration(SQLITE_MIGRATIONS).map_err(failed)?,
-            Conn::Postgres(mut conn) => !conn.has_pending_migration(POSTGRES_MIGRATIONS).map_err(failed)?,
-        })
+        let query = diesel::sql_query("select version from __diesel_schema_migrations");
+        let (known, applied): (Vec<String>, QueryResult<Vec<Applied>>) = match self.connect()? {
+            Conn::Sqlite(mut conn) => {
+                let known = MigrationSource::<Sqlite>::migrations(&SQLITE_MIGRATIONS).map_err(failed)?;
+                (known.iter().map(|m| m.name().version().to_string()).collect(), query.load(&mut conn))
+            }
+            Conn::Postgres(mut conn) => {
+                let known = MigrationSource::<Pg>::migrations(&POSTGRES_MIGRATIONS).map_err(failed)?;
+                (known.iter().map(|m| m.name().version().to_string()).collect(), query.load(&mut conn))
+            }
+        };
+        match applied {
+            Ok(applied) => Ok(known.iter().all(|version| applied.iter().any(|row| row.version == *version))),
+            // An empty database has no such table.
+            Err(DatabaseError(_, info)) if info.message().contains("__diesel_schema_migrations") => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
+}
+
+/// A row of Diesel's own table.
+#[derive(QueryableByName)]
+struct Applied {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    version: String,
 }
 
 /// The month `n` months after `yyyymm`.

@@ -10,7 +10,7 @@ use diesel::{
     sql_types::{Bool, Integer, Nullable, Text},
 };
 
-use crate::harness::{Backend, TestApp};
+use crate::harness::{Backend, TestApp, on_both_stores};
 
 /// What Diesel keeps of the migrations; made by Diesel itself.
 const NOT_OURS: [&str; 1] = ["__diesel_schema_migrations"];
@@ -312,4 +312,18 @@ async fn the_audit_is_partitioned_two_years_ahead() {
     app.clock.set("2031-01-01T00:00:00Z".parse().unwrap());
     app.clinician().get(&crate::harness::child(1).care_team()).await;
     assert_eq!(app.number("select count(*) as n from audit_event_default"), 1);
+}
+
+on_both_stores! {
+    async fn a_database_is_migrated_when_all_that_is_known_is_applied(backend) {
+        let app = TestApp::start(backend).await;
+        let location = app.app.gateway.store.location();
+        assert!(location.is_migrated().unwrap());
+        app.execute("insert into __diesel_schema_migrations (version) values ('9999')");
+        assert!(location.is_migrated().unwrap(), "later ones are tolerated");
+        app.execute("delete from __diesel_schema_migrations where version <> '9999'");
+        assert!(!location.is_migrated().unwrap());
+        app.execute("drop table __diesel_schema_migrations");
+        assert!(!location.is_migrated().unwrap());
+    }
 }
