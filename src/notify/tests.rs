@@ -481,6 +481,32 @@ async fn after_the_last_try_an_event_is_kept_the_owner_is_told_and_the_next_goes
     hook.handle.stop(false).await;
 }
 
+/// Such a row is a fault of its own event: it uses up its tries, and those behind it go out.
+#[actix_web::test]
+async fn an_access_that_can_not_be_read_does_not_hold_up_those_behind_it() {
+    let (world, hook) = (World::new().await, Receiver::start());
+    let notifier = world.notifier("p1");
+    let id = world.subscribe(0, &format!("{}/a", hook.base)).await;
+    notifier.pump().await.unwrap();
+    let accesses = world.accesses(2, &[0]).await;
+    let broken = world.gateway.store.write(Vec::new(), |tx| {
+        // A row that was damaged outside the program, which itself can't change one.
+        let damage = "update access set author = 'unreadable' where id = (select min(id) from access)";
+        diesel::RunQueryDsl::execute(diesel::sql_query("drop trigger access_no_update"), tx.conn)?;
+        Ok(diesel::RunQueryDsl::execute(diesel::sql_query(damage), tx.conn)?)
+    });
+    assert_eq!(broken.await.unwrap(), 1);
+    for attempt in 1..=4 {
+        assert_eq!(notifier.pump().await.unwrap().failed, 1, "attempt {attempt}");
+        world.clock.advance(TimeDelta::hours(1));
+    }
+    let told = world.subscription(0, id).await;
+    assert_eq!(told.error.as_deref(), Some("Event 1 was not taken in 4 tries: the notification could not be made."));
+    assert_eq!(notifier.pump().await.unwrap(), Pumped { delivered: 1, ..Pumped::default() });
+    assert_eq!((hook.numbers("/a"), hook.accesses("/a")), (vec![2], accesses[1..].to_vec()));
+    hook.handle.stop(false).await;
+}
+
 #[actix_web::test]
 async fn a_handshake_that_is_never_taken_ends_in_error_and_nothing_is_told() {
     let (world, hook) = (World::new().await, Receiver::start());
