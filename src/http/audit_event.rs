@@ -11,7 +11,7 @@ use super::{
     dispatch::Call,
     paging::{self, COUNT, CURSOR, SUMMARY, TOTAL},
     query::{Parameter, bad_value},
-    refusal::{Case, Refusal},
+    refusal::Refusal,
 };
 use crate::{
     cpis::{
@@ -49,14 +49,7 @@ const INCLUDES: [&str; 3] = [
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
-    for include in call.query.values("_include") {
-        if !INCLUDES.contains(&include) {
-            return Err(Refusal::new(
-                Case::Parameter,
-                format!("This _include is not known here. Known: {}.", INCLUDES.join(", ")),
-            ));
-        }
-    }
+    call.query.known_only("_include", &INCLUDES)?;
     match call.caller.role {
         Role::Auditor => security_audit(call).await,
         Role::LocalAuthority => listed_for_authority(call).await,
@@ -64,19 +57,9 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
     }
 }
 
-/// Refuses the parameters that only others of this route's callers may use.
-fn only_for_others(call: &Call, names: &[&str]) -> Result<(), Refusal> {
-    match names.iter().find(|name| call.query.values(name).next().is_some()) {
-        None => Ok(()),
-        Some(name) => {
-            Err(Refusal::new(Case::Parameter, format!("Parameter '{name}' is not for clients of this role.")))
-        }
-    }
-}
-
 /// The child's access history, at most 25, newest first.
 async fn history(call: Call) -> Result<Answer, Refusal> {
-    only_for_others(&call, &["date", "_count", "_cursor", "_summary", "_total"])?;
+    call.query.only_for_others(&["date", "_count", "_cursor", "_summary", "_total"])?;
     let found = clinical::look_up(&call, Asked::search(&call)?).await?;
     let mut set = Searchset::new(&call);
     set.history(&found, true);
@@ -86,13 +69,12 @@ async fn history(call: Call) -> Result<Answer, Refusal> {
 
 /// The accesses listed for the calling authority about one child.
 async fn listed_for_authority(call: Call) -> Result<Answer, Refusal> {
-    only_for_others(&call, &["date", "_summary", "_total"])?;
+    call.query.only_for_others(&["date", "_summary", "_total"])?;
     let number = call.query.required_patient()?;
     let (limit, below) = (paging::count(&call.query)?, paging::cursor::<i64>(&call.query)?.unwrap_or(i64::MAX));
     let authority = &call.caller.organization;
     let (mut page, total) = call.service.gateway.listed_accesses(authority, number, below, limit + 1).await?;
-    let more = i64::try_from(page.len()).unwrap_or(i64::MAX) > limit;
-    page.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let more = paging::cut(&mut page, limit);
     let mut event = call.event();
     event.patient = Some(number);
     call.service.gateway.audit(event).await?;
@@ -151,15 +133,10 @@ async fn security_audit(call: Call) -> Result<Answer, Refusal> {
     let search = AuditSearch { patient, from_ms: range.from_ms, before_ms: range.before_ms, heads, below_id };
     let asked = AuditPageAsked { limit: if only_count { 0 } else { limit + 1 }, counted };
     let AuditPage { mut rows, total, heads } = call.service.gateway.security_audit(search, asked).await?;
-    let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > limit;
-    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let more = paging::cut(&mut rows, limit);
     let mut event = call.event();
     event.patient = patient;
-    event.result = Some(QueryResult {
-        rows: i64::try_from(rows.len()).unwrap_or(i64::MAX),
-        first: rows.first().map(AuditRow::fhir_id),
-        last: rows.last().map(AuditRow::fhir_id),
-    });
+    event.result = Some(QueryResult::of(&rows, AuditRow::fhir_id));
     call.service.gateway.audit(event).await?;
     let mut set = Searchset::new(&call);
     for row in &rows {

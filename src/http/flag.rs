@@ -44,9 +44,9 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
     if call.caller.role == Role::LocalAuthority {
         return own_search(call).await;
     }
-    known_only(&call, "_include", &INCLUDES)?;
-    known_only(&call, "_revinclude", &REVINCLUDES)?;
-    not_for_role(&call, &["_count", "_cursor"])?;
+    call.query.known_only("_include", &INCLUDES)?;
+    call.query.known_only("_revinclude", &REVINCLUDES)?;
+    call.query.only_for_others(&["_count", "_cursor"])?;
     let asked = |name: &str, values: &[&str]| call.query.values(name).any(|value| values.contains(&value));
     let with_patient = asked("_include", &["Flag:patient", "Flag:subject"]);
     let with_author = asked("_include", &["Flag:author"]);
@@ -73,26 +73,9 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
     Ok(Answer::ok(set.finish()))
 }
 
-/// Refuses an include that is not known: a silently smaller answer would be a wrong one.
-fn known_only(call: &Call, name: &str, known: &[&str]) -> Result<(), Refusal> {
-    if call.query.values(name).all(|value| known.contains(&value)) {
-        return Ok(());
-    }
-    Err(Refusal::new(Case::Parameter, format!("This {name} is not known here. Known: {}.", known.join(", "))))
-}
-
-fn not_for_role(call: &Call, names: &[&str]) -> Result<(), Refusal> {
-    match names.iter().find(|name| call.query.values(name).next().is_some()) {
-        None => Ok(()),
-        Some(name) => {
-            Err(Refusal::new(Case::Parameter, format!("Parameter '{name}' is not for clients of this role.")))
-        }
-    }
-}
-
 /// An authority's own flags: of one child, or all of them page by page.
 async fn own_search(call: Call) -> Result<Answer, Refusal> {
-    not_for_role(&call, &["_include", "_revinclude"])?;
+    call.query.only_for_others(&["_include", "_revinclude"])?;
     let authority = &call.caller.organization;
     let patient = call.query.patient()?;
     let (plans, next) = match patient {
@@ -105,11 +88,7 @@ async fn own_search(call: Call) -> Result<Answer, Refusal> {
     };
     let mut event = call.event();
     event.patient = patient;
-    event.result = patient.is_none().then(|| QueryResult {
-        rows: i64::try_from(plans.len()).unwrap_or(i64::MAX),
-        first: plans.first().map(|shown| shown.plan.id.to_string()),
-        last: plans.last().map(|shown| shown.plan.id.to_string()),
-    });
+    event.result = patient.is_none().then(|| QueryResult::of(&plans, |shown| shown.plan.id.to_string()));
     call.service.gateway.audit(event).await?;
     let mut set = Searchset::new(&call);
     for shown in &plans {

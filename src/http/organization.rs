@@ -34,14 +34,9 @@ pub const PARAMETERS: &[Parameter] = &[
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
     let count = paging::count(&call.query)?;
     let (mut found, total) = call.service.gateway.organizations(wanted(&call)?, count + 1).await?;
-    let more = i64::try_from(found.len()).unwrap_or(i64::MAX) > count;
-    found.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    let more = paging::cut(&mut found, count);
     let mut event = call.event();
-    event.result = Some(QueryResult {
-        rows: i64::try_from(found.len()).unwrap_or(i64::MAX),
-        first: found.first().map(|o| o.ods.as_str().to_owned()),
-        last: found.last().map(|o| o.ods.as_str().to_owned()),
-    });
+    event.result = Some(QueryResult::of(&found, |organization| organization.ods.as_str().to_owned()));
     call.service.gateway.audit(event).await?;
     let mut set = Searchset::new(&call);
     for organization in &found {

@@ -59,6 +59,14 @@ pub fn accurate_total(query: &Query) -> Result<bool, Refusal> {
     }
 }
 
+/// Cuts what was read with one row too many; true if there are more rows than the page.
+pub fn cut<T>(rows: &mut Vec<T>, limit: i64) -> bool {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    more
+}
+
 /// The cursor that a `next` link of ours carried.
 ///
 /// # Errors

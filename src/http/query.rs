@@ -108,6 +108,30 @@ impl Query {
         of_name.into_iter()
     }
 
+    /// Refuses the parameters that only others of a route's callers may use.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 that names the first of them.
+    pub fn only_for_others(&self, names: &[&str]) -> Result<(), Refusal> {
+        match names.iter().find(|name| self.values(name).next().is_some()) {
+            None => Ok(()),
+            Some(name) => {
+                Err(Refusal::new(Case::Parameter, format!("Parameter '{name}' is not for clients of this role.")))
+            }
+        }
+    }
+
+    /// Refuses an include that is not known: a silently smaller answer would be a wrong one.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 that lists the known ones.
+    pub fn known_only(&self, name: &str, known: &[&str]) -> Result<(), Refusal> {
+        if self.values(name).all(|value| known.contains(&value)) {
+            return Ok(());
+        }
+        Err(Refusal::new(Case::Parameter, format!("This {name} is not known here. Known: {}.", known.join(", "))))
+    }
+
     /// The value of a parameter that may be given once.
     ///
     /// # Errors

@@ -102,11 +102,7 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
     found.retain(|stored| id.as_ref().is_none_or(|id| *id == stored.id.to_string()));
     found.retain(|stored| statuses.as_ref().is_none_or(|statuses| statuses.contains(&stored.status)));
     let mut event = call.event();
-    event.result = Some(QueryResult {
-        rows: i64::try_from(found.len()).unwrap_or(i64::MAX),
-        first: found.first().map(|stored| stored.id.to_string()),
-        last: found.last().map(|stored| stored.id.to_string()),
-    });
+    event.result = Some(QueryResult::of(&found, |stored| stored.id.to_string()));
     call.service.gateway.audit(event).await?;
     let mut set = Searchset::new(&call);
     for stored in &found {

@@ -357,6 +357,25 @@ pub fn committed_heads(conn: &mut Conn) -> Result<Vec<(i64, i64)>, StoreError> {
     Ok(heads)
 }
 
+type Row = (i32, i64, i64, i64, i64, Vec<u8>);
+type Columns = (
+    audit_event::month,
+    audit_event::id,
+    audit_event::chain,
+    audit_event::seq,
+    audit_event::recorded_ms,
+    audit_event::content,
+);
+
+const COLUMNS: Columns = (
+    audit_event::month,
+    audit_event::id,
+    audit_event::chain,
+    audit_event::seq,
+    audit_event::recorded_ms,
+    audit_event::content,
+);
+
 /// A page of the security audit, newest first: at most `limit` rows.
 ///
 /// # Errors
@@ -366,18 +385,7 @@ pub fn search(conn: &mut Conn, search: &AuditSearch, limit: i64) -> Result<Vec<A
     if let Some(below) = search.below_id {
         query = query.filter(audit_event::id.lt(below));
     }
-    let rows: Vec<(i32, i64, i64, i64, i64, Vec<u8>)> = query
-        .order(audit_event::id.desc())
-        .limit(limit)
-        .select((
-            audit_event::month,
-            audit_event::id,
-            audit_event::chain,
-            audit_event::seq,
-            audit_event::recorded_ms,
-            audit_event::content,
-        ))
-        .load(conn)?;
+    let rows: Vec<Row> = query.order(audit_event::id.desc()).limit(limit).select(COLUMNS).load(conn)?;
     rows.into_iter().map(row).collect()
 }
 
@@ -396,20 +404,13 @@ pub fn count(conn: &mut Conn, search: &AuditSearch) -> Result<i64, StoreError> {
 pub fn find(conn: &mut Conn, month: i32, id: i64) -> Result<Option<AuditRow>, StoreError> {
     let found = audit_event::table
         .filter(audit_event::month.eq(month).and(audit_event::id.eq(id)))
-        .select((
-            audit_event::month,
-            audit_event::id,
-            audit_event::chain,
-            audit_event::seq,
-            audit_event::recorded_ms,
-            audit_event::content,
-        ))
+        .select(COLUMNS)
         .first(conn)
         .optional()?;
     found.map(row).transpose()
 }
 
-fn row((month, id, chain, seq, ms, content): (i32, i64, i64, i64, i64, Vec<u8>)) -> Result<AuditRow, StoreError> {
+fn row((month, id, chain, seq, ms, content): Row) -> Result<AuditRow, StoreError> {
     let content = serde_json::from_slice(&content).map_err(|_| StoreError::Corrupt("audit_event.content"))?;
     Ok(AuditRow { month, id, chain, seq, recorded: from_millis(ms), content })
 }

@@ -90,6 +90,17 @@ pub struct QueryResult {
     pub last: Option<String>,
 }
 
+impl QueryResult {
+    /// Of the rows of one answer, in its order.
+    pub fn of<T>(rows: &[T], id: impl Fn(&T) -> String) -> Self {
+        Self {
+            rows: i64::try_from(rows.len()).unwrap_or(i64::MAX),
+            first: rows.first().map(&id),
+            last: rows.last().map(&id),
+        }
+    }
+}
+
 /// Who did it.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AuditAgent {
