@@ -7,6 +7,7 @@ mod harness;
 mod audit;
 mod callers;
 mod concurrency;
+mod corpus;
 mod documents;
 mod flag_interactions;
 mod history_model;

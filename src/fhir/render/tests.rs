@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-static VALIDATORS: LazyLock<Validators> = LazyLock::new(|| Validators::new().unwrap());
+static VALIDATORS: LazyLock<&Validators> = LazyLock::new(|| Validators::shared().unwrap());
 const BASE_URL: &str = "https://api.example.org/cpis/FHIR/R4";
 
 /// Serialised, valid R4, parsed, equal.
