@@ -66,9 +66,14 @@ export class Definitions {
       return { ...element, min: own.min, max: own.max, type: own.type };
     }
     const group = (element.type ?? []).some((t) => ['Element', 'BackboneElement'].includes(t.code));
-    const quantity = structure.baseDefinition?.endsWith('/Quantity') || structure.id === 'Quantity';
+    const quantity = this.isQuantity(structure.id);
     const known = !element.path.includes('.') || INHERITED.test(element.path) || group || quantity || element.contentReference;
     return known ? element : undefined;
+  }
+
+  /** True for Quantity and what is made of it, such as Age. */
+  isQuantity(type) {
+    return type === 'Quantity' || this.structures.get(type)?.baseDefinition?.endsWith('/Quantity') === true;
   }
 
   /** Keys of the invariants of a type as a whole. */

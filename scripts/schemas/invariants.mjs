@@ -42,11 +42,11 @@ export function invariantTable(definitions, types, rules) {
   function checked(key, severity) {
     if (rules.has(key)) {
       counts.table += 1;
-      return PARTLY[key] ? `table: ${PARTLY[key]}` : 'table';
+      return PARTLY[key] ? `table (${PARTLY[key]})` : 'table';
     }
     if (key in ACROSS) {
       counts.across += 1;
-      return ACROSS[key] ? `across, ${ACROSS[key]}` : 'across';
+      return ACROSS[key] ? `across (${ACROSS[key]})` : 'across';
     }
     if (severity === 'warning') {
       counts.advice += 1;

@@ -67,10 +67,8 @@ export class Renderer {
   }
 
   #datatype(name) {
-    const structure = this.definitions.structures.get(name);
-    const specialised = structure.derivation === 'constraint' || structure.baseDefinition.endsWith('/Quantity');
     this.root = this.definitions.tree(name);
-    if (!specialised) {
+    if (name === 'Quantity' || !this.definitions.isQuantity(name)) {
       return this.#object(this.root, {});
     }
     const keys = this.#keys(this.root);

@@ -68,8 +68,11 @@ fn read<T: for<'a> Deserialize<'a>>(name: &str) -> T {
 /// Everything by the resource's name in the files, such as `care-plan`.
 static CORPUS: LazyLock<BTreeMap<String, (Valid, Invalid)>> = LazyLock::new(|| {
     let files = std::fs::read_dir(folder()).expect("the corpus");
-    let names = files.filter_map(|file| file.ok()?.file_name().to_str()?.strip_suffix(".valid.json").map(str::to_owned));
-    names.map(|name| (name.clone(), (read(&format!("{name}.valid.json")), read(&format!("{name}.invalid.json"))))).collect()
+    let names =
+        files.filter_map(|file| file.ok()?.file_name().to_str()?.strip_suffix(".valid.json").map(str::to_owned));
+    names
+        .map(|name| (name.clone(), (read(&format!("{name}.valid.json")), read(&format!("{name}.invalid.json")))))
+        .collect()
 });
 
 impl Instance {
@@ -149,13 +152,15 @@ fn every_rule_and_every_resource_is_in_the_corpus() {
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{name}: a name comes twice");
     }
     let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
-    let files = std::fs::read_dir(&schemas).expect("the schemas").filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let files =
+        std::fs::read_dir(&schemas).expect("the schemas").filter_map(|file| file.ok()?.file_name().into_string().ok());
     for schema in files.filter(|file| file.ends_with(".schema.json") && !file.starts_with("cpis-")) {
         let name = schema.trim_end_matches(".schema.json");
         assert!(name == "datatypes" || CORPUS.contains_key(name), "no corpus for {name}");
     }
     let table = std::fs::read_to_string(schemas.join("README.md")).expect("the table of invariants");
-    let broken: String = CORPUS.values().flat_map(|(_, invalid)| &invalid.instances).map(|i| format!("{} ", i.name())).collect();
+    let broken: String =
+        CORPUS.values().flat_map(|(_, invalid)| &invalid.instances).map(|i| format!("{} ", i.name())).collect();
     let mentioned: BTreeSet<&str> = broken.split([' ', ':', ',']).collect();
     let checked = table.lines().filter_map(|line| line.strip_prefix("| ")).filter_map(|line| {
         let mut cells = line.split(" | ");
@@ -165,6 +170,53 @@ fn every_rule_and_every_resource_is_in_the_corpus() {
     let missing: Vec<&str> = checked.filter(|key| !mentioned.contains(key)).collect();
     assert!(missing.is_empty(), "no instance breaks {missing:?}");
 }
+
+/// What HL7 has published itself has to be taken; `make schemas` says where it is.
+#[test]
+#[ignore = "needs HL7's definitions: make schemas"]
+fn hl7s_own_resources_are_taken() {
+    let folder =
+        std::env::var_os("CPIS_R4_DEFINITIONS").map(PathBuf::from).expect("CPIS_R4_DEFINITIONS names the folder");
+    let known: BTreeSet<String> =
+        CORPUS.values().filter_map(|(v, _)| v.base["resourceType"].as_str()).map(str::to_owned).collect();
+    let (mut judged, mut refused) = (BTreeMap::<String, usize>::new(), Vec::new());
+    for file in HL7_FILES {
+        let text = std::fs::read_to_string(folder.join(file)).expect("the file is read");
+        let bundle: Value = serde_json::from_str(&text).expect("JSON");
+        for entry in bundle["entry"].as_array().expect("entries") {
+            let resource = &entry["resource"];
+            let kind = resource["resourceType"].as_str().unwrap_or_default().to_owned();
+            // Medplum has put a resource of R4B among those of R4.
+            if !known.contains(&kind) || resource["id"] == "SubscriptionStatus" {
+                continue;
+            }
+            *judged.entry(kind).or_default() += 1;
+            let found = found(resource);
+            if !found.is_empty() {
+                refused.push(format!(
+                    "{file} {} {}: {:?}",
+                    resource["resourceType"],
+                    resource["id"],
+                    &found[..found.len().min(4)]
+                ));
+            }
+        }
+    }
+    println!("{judged:?} judged, {} refused", refused.len());
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
+
+const HL7_FILES: [&str; 9] = [
+    "profiles-types.json",
+    "profiles-resources.json",
+    "profiles-others.json",
+    "extension-definitions.json",
+    "search-parameters.json",
+    "dataelements.json",
+    "valuesets.json",
+    "v2-tables.json",
+    "v3-codesystems.json",
+];
 
 /// What kind of rule an instance breaks, for the table.
 fn kind(instance: &Instance) -> &'static str {
@@ -180,7 +232,8 @@ fn kind(instance: &Instance) -> &'static str {
 const KINDS: [&str; 5] = ["structure", "required", "value", "code-invalid", "invariant"];
 
 fn page() -> String {
-    let mut table = format!("| Resource | Allowed | Forbidden | {} |\n|---|---:|---:|{}\n", KINDS.join(" | "), "---:|".repeat(5));
+    let mut table =
+        format!("| Resource | Allowed | Forbidden | {} |\n|---|---:|---:|{}\n", KINDS.join(" | "), "---:|".repeat(5));
     let mut totals = vec![0_usize; KINDS.len() + 2];
     for (valid, invalid) in CORPUS.values() {
         let of_kind = |wanted| invalid.instances.iter().filter(|i| kind(i) == wanted).count();
@@ -188,7 +241,8 @@ fn page() -> String {
         counts.extend(KINDS.map(of_kind));
         totals.iter_mut().zip(&counts).for_each(|(total, count)| *total += count);
         let cells: Vec<String> = counts.iter().map(usize::to_string).collect();
-        let _ = writeln!(table, "| {} | {} |", valid.base["resourceType"].as_str().unwrap_or_default(), cells.join(" | "));
+        let _ =
+            writeln!(table, "| {} | {} |", valid.base["resourceType"].as_str().unwrap_or_default(), cells.join(" | "));
     }
     let cells: Vec<String> = totals.iter().map(|total| format!("**{total}**")).collect();
     let _ = writeln!(table, "| **All** | {} |", cells.join(" | "));

@@ -6,8 +6,24 @@ use crate::fhir::json::is_element_name;
 
 /// Elements with a choice of types in what has a schema here: in `FHIRPath` `valueString` is `value`.
 pub(super) const CHOICES: [&str; 18] = [
-    "value", "deceased", "multipleBirth", "occurred", "scheduled", "product", "author", "bounds", "asNeeded", "dose", "rate",
-    "subject", "timing", "defaultValue", "fixed", "pattern", "minValue", "maxValue",
+    "value",
+    "deceased",
+    "multipleBirth",
+    "occurred",
+    "scheduled",
+    "product",
+    "author",
+    "bounds",
+    "asNeeded",
+    "dose",
+    "rate",
+    "subject",
+    "timing",
+    "defaultValue",
+    "fixed",
+    "pattern",
+    "minValue",
+    "maxValue",
 ];
 
 /// The datatypes that a choice is of, but for the primitives.

@@ -200,7 +200,8 @@ mod tests {
         ] {
             assert_eq!(div(bad), None, "{bad}");
         }
-        for bad in ["", "text", "<p>x</p>", "<div>x</div>", "<div xmlns=\"http://www.w3.org/1999/xhtml\">x</div> after"] {
+        for bad in ["", "text", "<p>x</p>", "<div>x</div>", "<div xmlns=\"http://www.w3.org/1999/xhtml\">x</div> after"]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
         assert_eq!(div(&format!("{}x{}", "<b>".repeat(64), "</b>".repeat(64))), None);

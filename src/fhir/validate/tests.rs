@@ -269,7 +269,11 @@ fn defects_of_r4() -> Vec<Defect> {
             with(patient(), "/photo", Some(json!([{"contentType": "image/png", "data": "SECRET"}]))),
             &[("Patient.photo[0].data", C::Value)],
         ),
-        (Base, with(organization(), "/telecom/0/use", Some(json!("home"))), &[("Organization.telecom[0]", C::Invariant)]),
+        (
+            Base,
+            with(organization(), "/telecom/0/use", Some(json!("home"))),
+            &[("Organization.telecom[0]", C::Invariant)],
+        ),
         (Base, json!({"resourceType": "Organization", "active": true}), &[("Organization", C::Invariant)]),
         (Base, with(subscription(), "/channel/type", odd()), &[("Subscription.channel.type", C::CodeInvalid)]),
         (Base, with(subscription(), "/reason", None), &[("Subscription.reason", C::Required)]),
@@ -596,10 +600,15 @@ fn every_rule_is_used_and_every_choice_has_its_name() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let schemas = files.filter(|path| path.extension().is_some_and(|e| e == "json"));
-    let schemas: Vec<Value> = schemas.map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect();
+    let schemas: Vec<Value> =
+        schemas.map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect();
     let mut named = std::collections::BTreeSet::new();
     let mut chosen = std::collections::BTreeSet::new();
-    fn walk(node: &Value, named: &mut std::collections::BTreeSet<String>, chosen: &mut std::collections::BTreeSet<String>) {
+    fn walk(
+        node: &Value,
+        named: &mut std::collections::BTreeSet<String>,
+        chosen: &mut std::collections::BTreeSet<String>,
+    ) {
         if let Some(keys) = node.get("invariants").and_then(Value::as_array) {
             named.extend(keys.iter().filter_map(Value::as_str).map(str::to_owned));
         }
@@ -641,29 +650,4 @@ fn a_hostile_body_gives_no_endless_answer() {
         (0..20_000).map(|n| json!({"resourceType": "Patient", "id": format!("c{n}")})).collect();
     let resource = with(flag(), "/contained", Some(json!(contained)));
     assert_eq!(VALIDATORS.validate(&resource, Base).len(), MOST_ISSUES + 1);
-}
-
-#[test]
-#[ignore = "prints a timing"]
-fn timing_probe() {
-    let start = std::time::Instant::now();
-    let validators = schema::compile().unwrap();
-    eprintln!("compile {:?}", start.elapsed());
-    let start = std::time::Instant::now();
-    let _again = schema::compile().unwrap();
-    eprintln!("compile again {:?}", start.elapsed());
-    let entries: Vec<(Value, Value)> = (0..250).map(|_| (patient(), flag())).collect();
-    for round in 0..3 {
-        let start = std::time::Instant::now();
-        let mut n = 0;
-        for (p, f) in &entries {
-            n += validators.validate(p, Cpis).len() + validators.validate(f, Cpis).len();
-        }
-        eprintln!("round {round} 500 entries {:?} {n}", start.elapsed());
-    }
-    let start = std::time::Instant::now();
-    for _ in 0..1000 {
-        assert_eq!(validators.validate(&rich_patient(), Base), []);
-    }
-    eprintln!("1000 rich {:?}", start.elapsed());
 }

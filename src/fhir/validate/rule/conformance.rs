@@ -72,7 +72,11 @@ pub(super) const RULES: &[Invariant] = &[
     ),
     rule("vsd-3", |v| !has(v, "concept") || !has(v, "filter"), "Give concepts or filters, not both (vsd-3)."),
     rule("vsd-6", |v| has_any(v, &["code", "display"]), "Give a code or a display (vsd-6)."),
-    rule("vsd-9", |v| has(v, "code") || v.get("abstract") == Some(&Value::Bool(true)), "What is not abstract has a code (vsd-9)."),
+    rule(
+        "vsd-9",
+        |v| has(v, "code") || v.get("abstract") == Some(&Value::Bool(true)),
+        "What is not abstract has a code (vsd-9).",
+    ),
     rule("vsd-10", |v| !has(v, "code") || has(v, "system"), "A code needs its system (vsd-10)."),
     rule("spd-1", |v| !has(v, "xpath") || has(v, "xpathUsage"), "An xpath needs an xpathUsage (spd-1)."),
     rule(
@@ -135,7 +139,11 @@ pub(super) const RULES: &[Invariant] = &[
         },
         "Every path of the differential begins with the type of the structure (sdf-8a).",
     ),
-    rule("sdf-8b", |v| list(v, "element").iter().all(|e| has(e, "base")), "Each element of a snapshot has a base (sdf-8b)."),
+    rule(
+        "sdf-8b",
+        |v| list(v, "element").iter().all(|e| has(e, "base")),
+        "Each element of a snapshot has a base (sdf-8b).",
+    ),
     rule(
         "sdf-9",
         |v| roots(v).all(|e| !has_any(e, &["label", "code", "requirements"])),
@@ -159,7 +167,10 @@ pub(super) const RULES: &[Invariant] = &[
     ),
     rule(
         "sdf-15a",
-        |v| is_logical(v) || elements(v, "differential").next().is_none_or(|first| !is_root(first) || !has(first, "type")),
+        |v| {
+            is_logical(v)
+                || elements(v, "differential").next().is_none_or(|first| !is_root(first) || !has(first, "type"))
+        },
         "The first element of a differential has no type, except in a logical model (sdf-15a).",
     ),
     rule("sdf-16", |v| distinct(ids(v, "snapshot")), "An id comes once in the snapshot (sdf-16)."),
@@ -172,7 +183,8 @@ pub(super) const RULES: &[Invariant] = &[
     rule(
         "sdf-19",
         |v| {
-            !is_of_r4(v) || all_elements(v).flat_map(|e| list(e, "type")).filter_map(|t| text(t, "code")).all(is_r4_type)
+            !is_of_r4(v)
+                || all_elements(v).flat_map(|e| list(e, "type")).filter_map(|t| text(t, "code")).all(is_r4_type)
         },
         "R4's own structures use R4's own types (sdf-19).",
     ),
@@ -195,7 +207,11 @@ pub(super) const RULES: &[Invariant] = &[
         "R4's own structures give no default values (sdf-22).",
     ),
     rule("sdf-23", |v| roots(v).all(|e| !has(e, "sliceName")), "The first element has no sliceName (sdf-23)."),
-    rule("eld-1", |v| has_any(v, &["discriminator", "description"]), "Slicing needs a discriminator or a description (eld-1)."),
+    rule(
+        "eld-1",
+        |v| has_any(v, &["discriminator", "description"]),
+        "Slicing needs a discriminator or a description (eld-1).",
+    ),
     rule(
         "eld-2",
         |v| {
@@ -223,9 +239,17 @@ pub(super) const RULES: &[Invariant] = &[
         },
         "With a contentReference there are no type, values, lengths or binding (eld-5).",
     ),
-    rule("eld-6", |v| !has_choice(v, "fixed") || list(v, "type").len() < 2, "A fixed value needs a single type (eld-6)."),
+    rule(
+        "eld-6",
+        |v| !has_choice(v, "fixed") || list(v, "type").len() < 2,
+        "A fixed value needs a single type (eld-6).",
+    ),
     rule("eld-7", |v| !has_choice(v, "pattern") || list(v, "type").len() < 2, "A pattern needs a single type (eld-7)."),
-    rule("eld-8", |v| !has_choice(v, "pattern") || !has_choice(v, "fixed"), "Give a pattern or a fixed value, not both (eld-8)."),
+    rule(
+        "eld-8",
+        |v| !has_choice(v, "pattern") || !has_choice(v, "fixed"),
+        "Give a pattern or a fixed value, not both (eld-8).",
+    ),
     rule(
         "eld-11",
         |v| {
@@ -243,7 +267,11 @@ pub(super) const RULES: &[Invariant] = &[
         },
         "A value set is named by an http, https or urn address (eld-12).",
     ),
-    rule("eld-13", |v| distinct(list(v, "type").iter().filter_map(|t| text(t, "code"))), "A type is given once (eld-13)."),
+    rule(
+        "eld-13",
+        |v| distinct(list(v, "type").iter().filter_map(|t| text(t, "code"))),
+        "A type is given once (eld-13).",
+    ),
     rule(
         "eld-14",
         |v| distinct(list(v, "constraint").iter().filter_map(|c| text(c, "key"))),
@@ -272,8 +300,16 @@ pub(super) const RULES: &[Invariant] = &[
         |v| v.get("isModifier") != Some(&Value::Bool(true)) || has(v, "isModifierReason"),
         "A modifier needs its reason (eld-18).",
     ),
-    rule("eld-19", |v| path(v).is_none_or(is_path), "A path is of names of at most 64 characters, with dots between (eld-19)."),
-    rule("eld-22", |v| !has(v, "sliceIsConstraining") || has(v, "sliceName"), "sliceIsConstraining needs a sliceName (eld-22)."),
+    rule(
+        "eld-19",
+        |v| path(v).is_none_or(is_path),
+        "A path is of names of at most 64 characters, with dots between (eld-19).",
+    ),
+    rule(
+        "eld-22",
+        |v| !has(v, "sliceIsConstraining") || has(v, "sliceName"),
+        "sliceIsConstraining needs a sliceName (eld-22).",
+    ),
 ];
 
 fn is_explained(statement: &Value) -> bool {
@@ -357,6 +393,7 @@ fn is_path(path: &str) -> bool {
     let is_name = |name: &str| (1..=64).contains(&name.chars().count()) && !name.contains(special);
     path.split('.').all(|step| {
         let (name, slice) = step.split_once(':').map_or((step, None), |(name, slice)| (name, Some(slice)));
-        is_name(name.strip_suffix("[x]").unwrap_or(name)) && slice.is_none_or(|s| !s.is_empty() && !s.contains(char::is_whitespace))
+        is_name(name.strip_suffix("[x]").unwrap_or(name))
+            && slice.is_none_or(|s| !s.is_empty() && !s.contains(char::is_whitespace))
     })
 }

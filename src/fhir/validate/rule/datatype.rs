@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::{Invariant, has, has_any, has_choice, list, referred_type, rule, text};
-use crate::fhir::{date, validate::narrative::{self, Narrative}};
+use crate::fhir::{
+    date,
+    validate::narrative::{self, Narrative},
+};
 
 const UCUM: &str = "http://unitsofmeasure.org";
 

@@ -18,11 +18,7 @@ pub(super) const RULES: &[Invariant] = &[
         |v| !has(v, "onBehalfOf") || v.get("member").is_none_or(|m| named_types(m).all(|t| t == "Practitioner")),
         "Only a Practitioner takes part on behalf of an organisation (ctm-1).",
     ),
-    rule(
-        "org-1",
-        |v| has_any(v, &["identifier", "name"]),
-        "An organisation needs an identifier or a name (org-1).",
-    ),
+    rule("org-1", |v| has_any(v, &["identifier", "name"]), "An organisation needs an identifier or a name (org-1)."),
     rule("org-2", |v| text(v, "use") != Some("home"), "An organisation's address is never of use home (org-2)."),
     rule("org-3", |v| text(v, "use") != Some("home"), "An organisation's telecom is never of use home (org-3)."),
     rule("sev-1", |v| !has(v, "name") || !has(v, "query"), "An entity has a name or a query, not both (sev-1)."),
