@@ -89,9 +89,9 @@ impl<'a> Searchset<'a> {
             return self.bundle(Vec::new(), None, Some(total), Vec::new());
         }
         let id_at = |at: usize| rows.get(at).and_then(|row| row.resource.id()).map(|id| At { at: id.to_owned() });
-        let start = match page::cursor::<At>(&self.call.query)? {
+        let start = match start(self.call)? {
             None => 0,
-            Some(At { at }) => {
+            Some(at) => {
                 let found = rows.iter().position(|row| row.resource.id() == Some(at.as_str()));
                 found.ok_or_else(page::foreign_cursor)?
             }
@@ -158,6 +158,14 @@ impl<'a> Searchset<'a> {
         bundle.link.extend(links);
         Ok(bundle)
     }
+}
+
+/// The id of the resource at which a page of few rows begins; none for the first page.
+///
+/// # Errors
+/// [`Refusal`] 400 for what is no cursor of ours.
+pub fn start(call: &Call) -> Result<Option<String>, Refusal> {
+    Ok(page::cursor::<At>(&call.query)?.map(|start| start.at))
 }
 
 /// The accesses of what a look-up found, each with who made it.
