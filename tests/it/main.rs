@@ -9,6 +9,7 @@ mod callers;
 mod concurrency;
 mod documents;
 mod flag_interactions;
+mod history;
 mod history_model;
 mod hostile;
 mod layering;
