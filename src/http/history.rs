@@ -42,7 +42,11 @@ use crate::{
 
 pub const PARAMETERS: &[Parameter] = &[
     Parameter::new("_since", "special", "Versions recorded at this instant or later"),
-    Parameter::new("_at", "special", "Versions that were current at some point in this time: a date, dateTime or instant"),
+    Parameter::new(
+        "_at",
+        "special",
+        "Versions that were current at some point in this time: a date, dateTime or instant",
+    ),
     COUNT,
     CURSOR,
 ];
@@ -200,14 +204,20 @@ fn entry(call: &Call, version: &Version) -> BundleEntry {
         (_, _, false) => ("PUT", StatusCode::OK),
     };
     let url = if method == "POST" { resource_type.to_owned() } else { reference.clone() };
+    let resource = (!version.deleted()).then(|| rendered(call, version));
+    // The same as in the resource, which may say that its plan has ended since.
+    let modified = match &resource {
+        Some(Resource::Flag(flag)) => flag.meta.as_ref().and_then(|meta| meta.last_updated.clone()),
+        _ => Some(version.recorded().into()),
+    };
     BundleEntry {
         full_url: Some(format!("{}/{reference}", call.service.settings.base_url)),
-        resource: (!version.deleted()).then(|| rendered(call, version)),
+        resource,
         request: Some(BundleEntryRequest { method: method.to_owned(), url, ..BundleEntryRequest::default() }),
         response: Some(BundleEntryResponse {
             status: status.to_string(),
             etag: Some(format!("W/\"{}\"", version.version())),
-            last_modified: Some(version.recorded().into()),
+            last_modified: modified,
             outcome: version.deleted().then(|| outcome::deleted_plan().into()),
             ..BundleEntryResponse::default()
         }),

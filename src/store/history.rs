@@ -38,9 +38,9 @@ impl Span {
 /// The versions of a table that count: of no upload, or of one that is applied (design 6, staging).
 macro_rules! counting {
     ($version:ident) => {
-        $version::table
-            .left_join($crate::store::schema::upload::table)
-            .filter($version::upload_id.is_null().or($crate::store::schema::upload::state.eq($crate::store::upload::APPLIED)))
+        $version::table.left_join($crate::store::schema::upload::table).filter(
+            $version::upload_id.is_null().or($crate::store::schema::upload::state.eq($crate::store::upload::APPLIED)),
+        )
     };
 }
 

@@ -90,6 +90,7 @@ fn assert_is_history(app: &TestApp, reply: &Reply) {
         if method != "DELETE" {
             let version = format!("W/\"{}\"", entry["resource"]["meta"]["versionId"].as_str().expect("a version"));
             assert_eq!(entry["response"]["etag"], version.as_str());
+            assert_eq!(entry["response"]["lastModified"], entry["resource"]["meta"]["lastUpdated"]);
         }
     }
 }
@@ -146,7 +147,9 @@ on_both_stores! {
         let (read, version) = (own.get(&path).await, own.get(&first).await);
         assert_eq!((&read.json["status"], &version.json), (&json!("inactive"), &read.json));
         assert_eq!(version.json["meta"]["lastUpdated"], "2026-11-26T00:00:00.000Z");
-        assert_eq!(own.get(&format!("{path}/_history")).await.resources("Flag"), [read.json]);
+        let history = own.get(&format!("{path}/_history")).await;
+        assert_is_history(&app, &history);
+        assert_eq!(history.resources("Flag"), [read.json]);
 
         // Once it has been replaced it is as of its own day.
         end(&app, &path, "2026-11-24").await;
@@ -448,7 +451,13 @@ on_both_stores! {
         let hook = json!({
             "resourceType": "Subscription", "status": "requested", "reason": "To be told",
             "criteria": format!("{}/SubscriptionTopic/cpis-access", app.base),
-            "channel": {"type": "rest-hook", "endpoint": "http://127.0.0.1:9/hook", "payload": "application/fhir+json"},
+            "channel": {
+                "type": "rest-hook", "endpoint": "http://127.0.0.1:9/hook", "payload": "application/fhir+json",
+                "_payload": {"extension": [{
+                    "url": "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content",
+                    "valueCode": "full-resource",
+                }]},
+            },
         });
         let subscribed = own.post("/Subscription", &hook).await;
         assert_eq!(subscribed.status, 201, "{}", subscribed.text);

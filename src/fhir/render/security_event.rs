@@ -68,10 +68,9 @@ fn profile(event: &RequestEvent) -> Option<String> {
         return None;
     }
     let pattern = match event.interaction {
-        Interaction::SearchType
-        | Interaction::HistoryInstance
-        | Interaction::HistoryType
-        | Interaction::Operation => "Query",
+        Interaction::SearchType | Interaction::HistoryInstance | Interaction::HistoryType | Interaction::Operation => {
+            "Query"
+        }
         Interaction::Read | Interaction::Vread => "Read",
         Interaction::Create => "Create",
         Interaction::Update => "Update",
