@@ -15,38 +15,38 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     answer::Answer,
-    clinical::self_link,
-    date_range::{self, DateRange},
     dispatch::Call,
     organization,
-    paging::{self, COUNT, CURSOR},
-    query::{Parameter, Query, bad_value, nhs_number},
+    query::{Query, bad_value, nhs_number},
     refusal::{Case, Refusal},
+    search::{
+        Parameter,
+        date::{DateFault, DateTest},
+        page::{self, foreign_cursor},
+        result::{COUNT, CURSOR, page_count},
+        searchset::{links, self_link},
+    },
 };
 use crate::{
     cpis::{
         types::{
             OdsCode,
-            audit::{EntityRef, QueryResult},
+            audit::{EntityRef, QueryResult, Span},
             history::{HistoryAsked, HistoryPage},
         },
         versions::{Version, VersionContent, Versioned, VersionedType},
     },
     fhir::{
         date::is_instant,
-        outcome,
+        outcome::{self, IssueCode},
         render::{self, View},
         resource::{Bundle, BundleEntry, BundleEntryRequest, BundleEntryResponse, Resource},
     },
 };
 
 pub const PARAMETERS: &[Parameter] = &[
-    Parameter::new("_since", "special", "Versions recorded at this instant or later"),
-    Parameter::new(
-        "_at",
-        "special",
-        "Versions that were current at some point in this time: a date, dateTime or instant",
-    ),
+    Parameter::special("_since", "Versions recorded at this instant or later"),
+    Parameter::special("_at", "Versions that were current at some point in this time: a date, dateTime or instant"),
     COUNT,
     CURSOR,
 ];
@@ -140,9 +140,9 @@ fn version_number(vid: &str) -> Result<i64, Refusal> {
 
 /// The cursor of a `next` link of the same kind of history.
 fn cursor(call: &Call) -> Result<Option<Cursor>, Refusal> {
-    let cursor: Option<Cursor> = paging::cursor(&call.query)?;
+    let cursor: Option<Cursor> = page::cursor(&call.query)?;
     if cursor.as_ref().is_some_and(|cursor| cursor.of != kind(call)) {
-        return Err(paging::foreign_cursor());
+        return Err(foreign_cursor());
     }
     Ok(cursor)
 }
@@ -155,11 +155,11 @@ fn asked(call: &Call, cursor: Option<&Cursor>) -> Result<HistoryAsked, Refusal> 
     let at = at(call)?;
     Ok(HistoryAsked {
         since_ms: since(&call.query)?,
-        from_ms: at.from_ms,
-        before_ms: at.before_ms,
+        from_ms: Some(at.from_ms).filter(|from| *from > i64::MIN),
+        before_ms: Some(at.before_ms).filter(|before| *before < i64::MAX),
         below: cursor.map(|cursor| cursor.below),
         top: cursor.and_then(|cursor| cursor.top),
-        limit: usize::try_from(paging::count(&call.query)?).unwrap_or(usize::MAX),
+        limit: page_count(&call.query)?,
     })
 }
 
@@ -175,20 +175,27 @@ fn since(query: &Query) -> Result<Option<i64>, Refusal> {
     Ok(Some(at.timestamp_millis().saturating_add(begun)))
 }
 
-/// The time of `_at`.
-fn at(call: &Call) -> Result<DateRange, Refusal> {
-    let Some(text) = call.query.single("_at")? else { return Ok(DateRange::default()) };
-    let range = date_range::parse(text, &call.service.gateway.calendar);
-    range.ok_or_else(|| bad_value("_at", "must be a year, month, day, or instant with its offset, such as 2026-11-23"))
+/// The time of `_at`: one stretch, so `ne` is none.
+fn at(call: &Call) -> Result<Span, Refusal> {
+    let Some(text) = call.query.single("_at")? else { return Ok(Span::ALWAYS) };
+    let gateway = &call.service.gateway;
+    let refused = || bad_value("_at", "must be a date, dateTime or instant, such as 2026-11-23");
+    let test = DateTest::parse(text, &gateway.calendar, gateway.clock.now()).map_err(|fault| match fault {
+        DateFault::Prefix => bad_value("_at", "has a prefix that is not known").with_code(IssueCode::NotSupported),
+        DateFault::Value => refused(),
+    })?;
+    match test.instants().as_slice() {
+        [span] => Ok(*span),
+        _ => Err(refused()),
+    }
 }
 
 /// The one place that makes a Bundle of type `history`, newest first.
 fn bundle(call: &Call, page: &HistoryPage<Version>, top: Option<i64>) -> Result<Bundle, Refusal> {
     let link = self_link(&call.service, &call.path_and_query, &call.query);
     let mut bundle = Bundle::history(&link, page.versions.iter().map(|version| entry(call, version)).collect());
-    if let Some(below) = page.next {
-        paging::link_next(&mut bundle, call, &Cursor { of: kind(call), below, top })?;
-    }
+    let next = page.next.map(|below| Cursor { of: kind(call), below, top });
+    bundle.link.extend(links(call, None, next.as_ref())?);
     Ok(bundle)
 }
 

@@ -145,7 +145,7 @@ pub(super) fn walk<R>(
 ) -> Result<HistoryPage<R>, StoreError> {
     let chunk = i64::try_from(asked.limit).unwrap_or(i64::MAX).saturating_add(1);
     let (mut versions, mut seen) = (Vec::new(), 0);
-    while span.first <= span.last {
+    while asked.limit > 0 && span.first <= span.last {
         let rows = load(conn, span, chunk)?;
         let is_last = i64::try_from(rows.len()).unwrap_or(i64::MAX) < chunk;
         for row in rows {

@@ -14,7 +14,7 @@ pub struct HistoryAsked {
     pub below: Option<i64>,
     /// A further page of an instance: the newest version that the first page knew of.
     pub top: Option<i64>,
-    /// Most versions of the page.
+    /// Most versions of the page; 0 for the total alone.
     pub limit: usize,
 }
 

@@ -18,6 +18,7 @@ pub mod child;
 pub mod history;
 pub mod nhs_number;
 pub mod organization;
+pub mod page;
 pub mod plan;
 pub mod subscription;
 pub mod upload;
