@@ -10,6 +10,7 @@ mod concurrency;
 mod corpus;
 mod documents;
 mod flag_interactions;
+mod history;
 mod history_model;
 mod hostile;
 mod layering;
