@@ -6,6 +6,7 @@ use super::{
     clinical::{self, Asked, Searchset},
     dispatch::Call,
     paging::{self, COUNT, CURSOR},
+    precondition::Current,
     query::Parameter,
     refusal::{Case, Refusal},
     upload,
@@ -33,6 +34,15 @@ pub const PARAMETERS: &[Parameter] = &[
     .with_modifiers(&[":iterate"]),
     COUNT,
     CURSOR,
+];
+
+/// What names a plan in a conditional interaction.
+pub const CRITERIA: &[Parameter] = &[
+    Parameter::new("patient", "reference", "The child: Patient/{nhs}, {nhs}, or as identifier with its system")
+        .with_modifiers(&[":identifier", ".identifier"]),
+    Parameter::new("subject", "reference", "The same as patient").with_modifiers(&[":identifier", ".identifier"]),
+    Parameter::new("identifier", "token", "The authority's own id of the plan"),
+    Parameter::new("code", "token", "SNOMED CT code of the plan type, as http://snomed.info/sct|{code}"),
 ];
 
 const INCLUDES: [&str; 3] = ["Flag:patient", "Flag:subject", "Flag:author"];
@@ -128,7 +138,13 @@ async fn own_read(call: Call) -> Result<Answer, Refusal> {
     let version = Some(shown.plan.version);
     event.entity = Some(EntityRef { resource: "Flag".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
-    Ok(Answer::ok(upload::owner_flag(&call, &shown)).with_version(shown.plan.version, shown.plan.recorded))
+    let current = Current {
+        resource: upload::owner_flag(&call, &shown),
+        version: shown.plan.version,
+        modified: upload::flag_modified(&call, &shown),
+        settled: shown.settled,
+    };
+    Ok(Answer::read(&call, current))
 }
 
 /// # Errors
@@ -141,6 +157,18 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
 /// [`Refusal`] by design 4.
 pub async fn update(call: Call) -> Result<Answer, Refusal> {
     upload::update_flag(call).await
+}
+
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn update_by_criteria(call: Call) -> Result<Answer, Refusal> {
+    upload::update_flag_by_criteria(call).await
+}
+
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn delete_by_criteria(call: Call) -> Result<Answer, Refusal> {
+    upload::delete_flag_by_criteria(call).await
 }
 
 /// # Errors

@@ -1,12 +1,11 @@
 //! `Organization`: public facts of local authorities and care providers; an authority keeps its own up to date.
 
-use actix_web::http::StatusCode;
-
 use super::{
     answer::Answer,
     clinical::Searchset,
     dispatch::Call,
     paging::{self, COUNT, CURSOR},
+    precondition::Current,
     query::{Parameter, bad_value},
     refusal::Refusal,
     upload,
@@ -94,18 +93,14 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
     let version = Some(organization.version);
     event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
-    let unchanged = call.header("if-none-match").is_some_and(|tags| {
-        tags.split(',')
-            .any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == organization.version.to_string())
-    });
-    let answer = if unchanged {
-        Answer::empty(StatusCode::NOT_MODIFIED)
-    } else {
-        Answer::ok(render::organization(&organization))
+    let current = Current {
+        resource: render::organization(&organization).into(),
+        version: organization.version,
+        modified: organization.updated,
+        settled: true,
     };
     // Public facts may be kept, if they are asked for again before they are used.
-    let answer = answer.with_header("Cache-Control", "no-cache");
-    Ok(answer.with_version(organization.version, organization.updated))
+    Ok(Answer::read(&call, current).with_header("Cache-Control", "no-cache"))
 }
 
 /// # Errors

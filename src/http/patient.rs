@@ -4,6 +4,7 @@ use super::{
     answer::Answer,
     clinical::{self, Asked, Searchset},
     dispatch::Call,
+    precondition::Current,
     query::{Parameter, bad_value, identifier_value, nhs_number},
     refusal::{Case, Refusal},
     upload,
@@ -20,6 +21,10 @@ pub const PARAMETERS: &[Parameter] = &[
     Parameter::new("identifier", "token", "NHS number, as https://fhir.nhs.uk/Id/nhs-number|{nhs}"),
     Parameter::new("_id", "token", "NHS number"),
 ];
+
+/// What names a child in a conditional update.
+pub const CRITERIA: &[Parameter] =
+    &[Parameter::new("identifier", "token", "NHS number, as https://fhir.nhs.uk/Id/nhs-number|{nhs}")];
 
 /// # Errors
 /// [`Refusal`] by design 4.
@@ -87,7 +92,13 @@ async fn own(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {
     let version = Some(child.version);
     event.entity = Some(EntityRef { resource: "Patient".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
-    Ok(Answer::ok(render::patient_for_owner(&child)).with_version(child.version, child.recorded))
+    let current = Current {
+        resource: render::patient_for_owner(&child).into(),
+        version: child.version,
+        modified: child.recorded,
+        settled: true,
+    };
+    Ok(Answer::read(&call, current))
 }
 
 /// # Errors
@@ -95,4 +106,11 @@ async fn own(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {
 pub async fn update(call: Call) -> Result<Answer, Refusal> {
     let number = nhs_number(&call.id)?;
     upload::patient(call, number).await
+}
+
+/// # Errors
+/// [`Refusal`] by design 4; 422 with the CPR code for what breaks a CP-IS rule.
+pub async fn update_by_criteria(call: Call) -> Result<Answer, Refusal> {
+    let number = searched(&call)?;
+    upload::patient_by_criteria(call, number).await
 }
