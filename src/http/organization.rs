@@ -7,16 +7,27 @@ use super::{
     paging::{self, COUNT, CURSOR},
     precondition::Current,
     query::{Parameter, bad_value},
-    refusal::Refusal,
-    upload,
+    refusal::{Case, Refusal},
+    upload::{self, body, loaded_organization, preference, reading, refused, written},
 };
 use crate::{
-    cpis::types::{
-        OdsCode,
-        audit::{EntityRef, QueryResult},
-        organization::OrganizationSearch,
+    cpis::{
+        organizations::{Registered, Registration},
+        types::{
+            OdsCode, Organization,
+            audit::{EntityRef, QueryResult},
+            caller::Role,
+            organization::OrganizationSearch,
+        },
+        upload::apply::{Change, LoadedOrganization},
     },
-    fhir::{render, system},
+    fhir::{
+        outcome::{self, IssueCode},
+        render,
+        resource::Resource,
+        system,
+        upload::{problem_issue, read_any_organization},
+    },
 };
 
 pub const PARAMETERS: &[Parameter] = &[
@@ -94,7 +105,7 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
     event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
     let current = Current {
-        resource: render::organization(&organization).into(),
+        resource: shown(&call, &organization),
         version: organization.version,
         modified: organization.updated,
         settled: true,
@@ -103,8 +114,60 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
     Ok(Answer::read(&call, current).with_header("Cache-Control", "no-cache"))
 }
 
+/// To an administrator with the codes that only administrators set.
+fn shown(call: &Call, organization: &Organization) -> Resource {
+    if call.caller.role == Role::Administrator {
+        return render::classified_organization(organization, &call.service.settings.base_url).into();
+    }
+    render::organization(organization).into()
+}
+
+/// An authority's own details, or an administrator's registration of any organisation.
+///
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn update(call: Call) -> Result<Answer, Refusal> {
-    upload::organization(call).await
+    if call.caller.role != Role::Administrator {
+        return upload::organization(call).await;
+    }
+    let text = "Name the organisation by its ODS code: 3 to 10 capital letters and digits.";
+    let ods = OdsCode::parse(&call.id).map_err(|_| Refusal::new(Case::Parameter, text).with_code(IssueCode::Value))?;
+    let asked = Registration::Put(call.precondition()?);
+    register(call, Some(ods), asked).await
+}
+
+/// Registers an organisation; its id is its ODS code.
+///
+/// # Errors
+/// [`Refusal`] by design 4; 409 for one that is there.
+pub async fn create(call: Call) -> Result<Answer, Refusal> {
+    call.without_criteria()?;
+    register(call, None, Registration::Create).await
+}
+
+async fn register(call: Call, id: Option<OdsCode>, asked: Registration) -> Result<Answer, Refusal> {
+    let preference = preference(&call)?;
+    let sent = read_any_organization(&body(&call)?, id.as_ref(), &reading(&call)).map_err(refused)?;
+    let mut event = call.event();
+    let entity = EntityRef { resource: "Organization".to_owned(), id: sent.ods.as_str().to_owned(), version: None };
+    event.entity = Some(entity);
+    match call.service.gateway.register_organization(sent, asked, event).await? {
+        Registered::Done(organization, change) => {
+            let loaded = loaded_organization(&LoadedOrganization { organization: *organization.clone(), change });
+            let told = match change {
+                Change::Created => "The organisation is registered.",
+                Change::Updated => "The organisation is changed.",
+                _ => "The organisation is as it was.",
+            };
+            let told = outcome::information(told);
+            Ok(written(&call, &loaded, shown(&call, &organization), told, preference))
+        }
+        Registered::Exists => {
+            Err(Refusal::new(Case::Race, "There is an organisation with this ODS code. Update it by PUT."))
+        }
+        Registered::Unmet(condition) => Err(Refusal::new(Case::Version, condition.unmet())),
+        Registered::Refused(problems) => {
+            Err(refused(problems.iter().map(|problem| problem_issue(problem, "Organization")).collect()))
+        }
+    }
 }

@@ -57,6 +57,8 @@ pub struct Route {
 
 const CLINICAL: &[Role] = &[Role::Clinical];
 const AUTHORITY: &[Role] = &[Role::LocalAuthority];
+const ADMINISTRATOR: &[Role] = &[Role::Administrator];
+const AUTHORITY_OR_ADMINISTRATOR: &[Role] = &[Role::LocalAuthority, Role::Administrator];
 const CLINICAL_OR_AUTHORITY: &[Role] = &[Role::Clinical, Role::LocalAuthority];
 const EVERYBODY: &[Role] = &Role::ALL;
 const AUDITED: &[Role] = &[Role::Clinical, Role::LocalAuthority, Role::Auditor];
@@ -148,7 +150,8 @@ impl Default for Routes {
             route!("GET", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::None, by!(everything::get), "All that is held of a child: plans, authorities, accesses."),
             route!("POST", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(everything::post), "The same; for clients that keep numbers out of GET."),
             route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, &[], Body::None, by!(organization::read), "An organisation by ODS code."),
-            route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers."),
+            route!("POST", "/Organization", Some("Organization"), Create, ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::create), "Registers an organisation under its ODS code."),
+            route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY_OR_ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers; for an administrator any organisation, or registers it."),
             route!("GET", "/AuditEvent/{id}", Some("AuditEvent"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(audit_event::read), "One event: auditors any, an authority the accesses that its notifications name."),
             route!("GET", "/PractitionerRole/{id}", Some("PractitionerRole"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(practitioner_role::read), "Who made an access that the caller may see."),
             route!("POST", "/Subscription", Some("Subscription"), Create, AUTHORITY, &[], Body::Resource("Subscription"), by!(subscription::create), "Asks to be told of accesses by a rest-hook."),

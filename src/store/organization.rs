@@ -129,7 +129,7 @@ pub fn count(conn: &mut Conn, search: &OrganizationSearch) -> Result<i64, StoreE
 }
 
 /// What is stored of a new organisation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewOrganization {
     pub ods: OdsCode,
     pub name: String,
@@ -176,6 +176,28 @@ pub fn update(conn: &mut Conn, id: i64, change: &OrganizationChange, now_ms: i64
             change.name.as_ref().map(|name| organization::name_search.eq(name.to_lowercase())),
             organization::office_phone.eq(change.office_phone.as_ref().map(Phone::as_str)),
             organization::duty_phone.eq(Some(change.duty_phone.as_str())),
+            organization::version.eq(organization::version + 1),
+            organization::updated_ms.eq(now_ms),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Replaces an organisation; its code stays, and the version goes up by one.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn replace(conn: &mut Conn, id: i64, new: &NewOrganization, active: bool, now_ms: i64) -> Result<(), StoreError> {
+    diesel::update(organization::table.find(id))
+        .set((
+            organization::name.eq(&new.name),
+            organization::name_search.eq(new.name.to_lowercase()),
+            organization::care_setting.eq(new.care_setting.map(CareSetting::code)),
+            organization::sensitive.eq(new.sensitive),
+            organization::office_phone.eq(new.office_phone.as_ref().map(Phone::as_str)),
+            organization::duty_phone.eq(new.duty_phone.as_ref().map(Phone::as_str)),
+            organization::part_of.eq(new.part_of.as_ref().map(OdsCode::as_str)),
+            organization::active.eq(active),
             organization::version.eq(organization::version + 1),
             organization::updated_ms.eq(now_ms),
         ))

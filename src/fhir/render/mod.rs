@@ -16,7 +16,7 @@ use crate::cpis::types::{NhsNumber, OdsCode};
 
 pub use access_event::access_event;
 pub use child::{Verification, patient_for_clinician, patient_for_owner};
-pub use organization::organization;
+pub use organization::{classified_organization, organization};
 pub use plan::{PatientFlag, care_plan, care_team, flag, last_updated, patient_flag};
 pub use security_event::security_event;
 

@@ -87,7 +87,11 @@ pub fn read_flag(
 ///
 /// # Errors
 /// What is wrong with a resource that can't be read at all.
-fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) -> Result<(T, Vec<Issue>), Vec<Issue>> {
+pub(super) fn typed<T: DeserializeOwned>(
+    value: &Value,
+    name: &str,
+    reading: &Reading<'_>,
+) -> Result<(T, Vec<Issue>), Vec<Issue>> {
     if value.get("resourceType").and_then(Value::as_str) != Some(name) {
         let words = format!("The resource must be of the type that the URL says: {name}.");
         return Err(vec![not_r4(IssueCode::Value, SpineCode::InvalidValue, name, &words)]);
@@ -104,7 +108,7 @@ fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) 
 }
 
 /// Adds what reading found to what the schemas found, unless they told it of the same place already.
-fn add_unless_told(issues: &mut Vec<Issue>, found: Vec<Issue>) {
+pub(super) fn add_unless_told(issues: &mut Vec<Issue>, found: Vec<Issue>) {
     let told: Vec<String> = issues.iter().flat_map(|issue| issue.expression.clone()).collect();
     let is_told = |issue: &Issue| {
         let within = |one: &str, other: &str| {
@@ -383,7 +387,7 @@ pub(super) fn organization_entry(
 }
 
 /// The telephone number of one use: `work` in office hours, `mobile` the emergency duty team.
-fn phone(telecom: &[ContactPoint], usage: &str) -> Result<Option<Phone>, Issue> {
+pub(super) fn phone(telecom: &[ContactPoint], usage: &str) -> Result<Option<Phone>, Issue> {
     let of_use =
         |contact: &&ContactPoint| contact.system.as_deref() == Some("phone") && contact.r#use.as_deref() == Some(usage);
     let mut found = telecom.iter().filter(of_use);

@@ -121,9 +121,12 @@ pub(super) const INVARIANTS: &[Invariant] = &[
         key: "cpis-care-provider",
         holds: |v| {
             let coded = list(v, "type").iter().flat_map(|t| list(t, "coding"));
-            coded
-                .into_iter()
-                .any(|c| (text(c, "system"), text(c, "code")) == (Some(system::ORGANIZATION_TYPE), Some("prov")))
+            // A body that oversees the service answers no calls about children either.
+            coded.into_iter().any(|c| match (text(c, "system"), text(c, "code")) {
+                (Some(system::ORGANIZATION_TYPE), Some("prov")) => true,
+                (Some(own), Some("oversight")) => system::is_cpis_organization(own),
+                _ => false,
+            })
         },
         words: "The organisation is not a care provider.",
     },

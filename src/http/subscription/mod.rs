@@ -88,7 +88,8 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
 }
 
 fn written(call: &Call, stored: &Stored, status: StatusCode, told: &str, preference: Return) -> Answer {
-    let location = format!("{}/Subscription/{}/_history/{}", call.service.settings.base_url, stored.id, stored.version);
+    // Only its state of the moment is kept, so that there is no address of a version.
+    let location = format!("{}/Subscription/{}", call.service.settings.base_url, stored.id);
     let answer = preference.answer(status, rendered(stored).into(), outcome::information(told));
     answer.with_header("Location", location).with_version(stored.version, stored.updated)
 }

@@ -191,6 +191,13 @@ fn a_record_without_plans_updates_the_child() {
     assert!(judged(&record, &stored([])).unwrap().child.unwrap().changed);
     record.nhs_number = number("9990000026");
     assert!(judged(&record, &stored([])).unwrap().child.unwrap().changed);
+    // Under this number there is no row yet that a condition could be about.
+    record.child.as_mut().unwrap().precondition = Precondition::Version(2);
+    assert_eq!(kinds(&record, &stored([])), [ProblemKind::Version]);
+    record.child.as_mut().unwrap().precondition = Precondition::Absent;
+    assert!(judged(&record, &stored([])).is_ok());
+    record.nhs_number = number("9990000018");
+    assert_eq!(kinds(&record, &stored([])), [ProblemKind::Version]);
     record.child.as_mut().unwrap().precondition = Precondition::Version(2);
     assert!(judged(&record, &stored([])).is_ok());
     record.child.as_mut().unwrap().precondition = Precondition::Version(1);
