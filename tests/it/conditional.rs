@@ -219,7 +219,7 @@ on_both_stores! {
 
         assert_eq!(app.authority("Z9A").put(&path, &two.patient()).await.status, 400, "the body is of another child");
         let unlike = with(two.patient(), "/id", Value::Null);
-        assert_eq!(app.authority("Z9A").put(&path, &unlike).await.status, 400);
+        assert_eq!(app.authority("Z9A").put(&path, &unlike).await.status, 422, "the number in the body is another");
         for (query, spine) in [("", "INVALID_SEARCH_DATA"), ("?identifier=1", "INVALID_SEARCH_DATA"), ("?name=Testcase", "INVALID_VALUE")] {
             let reply = app.authority("Z9A").put(&format!("/Patient{query}"), &one.patient()).await;
             assert_eq!((reply.status, &*reply.spine_codes()[0]), (400, spine), "{query}: {}", reply.text);
@@ -228,12 +228,11 @@ on_both_stores! {
 
     async fn what_was_conditional_is_audited(backend) {
         let (app, child) = shared(backend).await;
-        let before = app.audit_of(child.nhs()).await.len();
         app.authority("Z9A").put(&by_code(&child, CPP), &child.flag("Z9A", CPP, "2026-09-14", Some("2026-11-01"))).await;
         app.authority("Z9A").delete(&by_code(&child, LAC)).await;
         app.authority("Z9A").delete(&format!("/Flag?patient={}&colour=red", child.nhs())).await;
         let events = app.audit_of(child.nhs()).await;
-        let told: Vec<_> = events[1..].iter().take(events.len() - before - 1)
+        let told: Vec<_> = events.iter().take(3)
             .map(|event| (event["subtype"][0]["code"].as_str().unwrap(), event["outcome"].as_str().unwrap())).collect();
         assert_eq!(told, [("delete", "4"), ("delete", "0"), ("update", "0")]);
     }

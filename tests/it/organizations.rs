@@ -13,11 +13,11 @@ fn organization(app: &TestApp, ods: &str, types: &[&str]) -> Value {
         Some(own) => json!({"coding": [{"system": format!("{}/CodeSystem/cpis-organization", app.base), "code": own}]}),
         None => json!({"coding": [{"system": GENERAL, "code": code}]}),
     });
-    json!({
+    let organization = json!({
         "resourceType": "Organization", "id": ods, "name": format!("ORGANISATION {ods}"),
         "identifier": [{"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": ods}],
-        "type": coded.collect::<Vec<_>>(),
-    })
+    });
+    if types.is_empty() { organization } else { with(organization, "/type", coded.collect()) }
 }
 
 fn with_phone(organization: Value) -> Value {

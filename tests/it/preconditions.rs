@@ -232,9 +232,10 @@ on_both_stores! {
         let before = accesses();
         let head = app.clinician_named("555000000102").send("HEAD", &child.care_team(), None).await;
         assert_eq!((head.status, accesses()), (200, before + 1));
-        let last = &app.audit_of(child.nhs()).await[1];
-        let query = last["entity"].to_string();
-        assert!(query.contains("SEVBRCAv") || query.contains("query"), "{query}");
+        let last = &app.audit_of(child.nhs()).await[0];
+        assert_eq!(last["subtype"][0]["code"], "search-type");
+        // The request line, in base64: HEAD and the path.
+        assert!(last["entity"].to_string().contains("SEVBRCAv"), "{last}");
         let unmodified = app.authority("Z9A").header("If-None-Match", "W/\"1\"").send("HEAD", &flag, None).await;
         assert_eq!((unmodified.status, unmodified.header("etag")), (304, "W/\"1\""));
         let token = app.token(&cpis_gateway::http::sandbox::TokenForm::parse(b"role=local-authority&organization=Z9A").unwrap());
