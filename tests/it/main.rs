@@ -18,6 +18,7 @@ mod notify;
 mod organizations;
 mod preconditions;
 mod refusals;
+mod search;
 mod store_parity;
 mod subscriptions;
 mod two_authorities;

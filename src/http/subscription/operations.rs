@@ -21,25 +21,25 @@ use crate::{
     },
     http::{
         answer::Answer,
-        clinical::self_link,
         dispatch::Call,
-        query::{Parameter, Query, Sent, bad_value},
+        query::{Query, Sent, bad_value},
         refusal::{Case, Refusal},
+        search::{Parameter, searchset::self_link},
         upload::body,
     },
 };
 
 /// Of `GET Subscription/$status`.
 pub const STATUS: &[Parameter] = &[
-    Parameter::new("id", "token", "Ids of subscriptions, separated by commas or repeated; all without it"),
-    Parameter::new("status", "token", "requested, active, error or off; several separated by commas or repeated"),
+    Parameter::special("id", "Ids of subscriptions, separated by commas or repeated; all without it"),
+    Parameter::special("status", "requested, active, error or off; several separated by commas or repeated"),
 ];
 
 /// Of `GET Subscription/{id}/$events`.
 pub const EVENTS: &[Parameter] = &[
-    Parameter::new("eventsSinceNumber", "string", "Number of the first event, from 1"),
-    Parameter::new("eventsUntilNumber", "string", "Number of the last event"),
-    Parameter::new("content", "token", "empty, id-only or full-resource; full-resource without it"),
+    Parameter::special("eventsSinceNumber", "Number of the first event, from 1"),
+    Parameter::special("eventsUntilNumber", "Number of the last event"),
+    Parameter::special("content", "empty, id-only or full-resource; full-resource without it"),
 ];
 
 /// Events of one answer; a link leads on.
