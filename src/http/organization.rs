@@ -152,14 +152,19 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
     let version = Some(organization.version);
     event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
+    Ok(answered(&call, &organization))
+}
+
+/// A version of an organisation, or 304 to who has it.
+pub fn answered(call: &Call, organization: &types::Organization) -> Answer {
     let current = Current {
-        resource: shown(&call, &organization),
+        resource: shown(call, organization),
         version: organization.version,
         modified: organization.updated,
         settled: true,
     };
     // Public facts may be kept, if they are asked for again before they are used.
-    Ok(Answer::read(&call, current).with_header("Cache-Control", "no-cache"))
+    Answer::read(call, current).with_header("Cache-Control", "no-cache")
 }
 
 /// To an administrator with the codes that only administrators set.

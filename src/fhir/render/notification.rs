@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn notifications_are_valid_r4() {
-        let validators = Validators::new().unwrap();
+        let validators = Validators::shared().unwrap();
         let (access, stored) = (access(false), Subscription { error: Some("No answer.".to_owned()), ..subscription() });
         let events = [12, 13].map(|number| Event { notification: Uuid::from_u128(0x33), number, access: &access });
         let answer = (Uuid::from_u128(0x44), at(9, 1));
