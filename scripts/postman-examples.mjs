@@ -43,7 +43,9 @@ const written = (whole) => `${JSON.stringify(inOrder.collection(whole), null, 2)
 
 // ---- What is the same in every run.
 
-const DAY = 24 * 60 * 60 * 1000;
+const SECOND = 1000;
+const DAY = 24 * 60 * 60 * SECOND;
+const NOON = DAY / 2;
 const TODAY = Date.UTC(2026, 10, 23);
 const SERVED_AT = "http://127.0.0.1:8080";
 const RECEIVED_AT = "http://127.0.0.1:8090";
@@ -55,7 +57,8 @@ const HTTP_DATE = /^\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$/;
 const TOKEN = /\beyJ[\w-]+\.[\w-]+\.[\w-]+/g;
 const DIGEST = /[0-9a-f]{16,}/g;
 
-/** Settles the answers of one run; `started` is when each request was first sent, in the order of the collection. */
+/** Settles the answers of one run; `started` says of each request, in their order, when it was first sent (`at`) and as what
+ * time that is told (`as`). */
 class Settled {
   #names = new Map();
   #places = new Map();
@@ -83,11 +86,10 @@ class Settled {
     return this.#names.get(found);
   }
 
-  /** A time of this run is that of the request in which it fell, one second each; one before it keeps its hour. */
+  /** A time of this run is that of the request in which it fell; one of the sandbox's past keeps its hour. */
   time(ms) {
     if (ms < this.#started[0].at - DAY / 24) return ms + this.#shift;
-    const last = this.#started.findLastIndex(({ at }) => at <= ms);
-    return TODAY + DAY / 2 + (last + 1) * 1000;
+    return this.#started.findLast(({ at }) => at <= ms)?.as ?? TODAY + NOON;
   }
 
   text(text, place, dated) {
@@ -112,6 +114,7 @@ class Settled {
     if (typeof value !== "string") return value;
     // AuditEvent.agent.policy is the token's id; entity.query the request line in base64.
     if (key === "policy") return "(the token's id)";
+    if (key === "commitId") return "(of the build)";
     if (key === "query") {
       const line = Buffer.from(value, "base64").toString();
       return Buffer.from(this.text(line, place, dated)).toString("base64");
@@ -166,13 +169,18 @@ const save = async () => {
   const newman = createRequire(import.meta.url)(process.env.NEWMAN_MODULE ?? `${here}/../target/tools/newman/node_modules/newman`);
   const environment = JSON.parse(execFileSync(`${here}/postman-environment.sh`, [BASE_URL, SANDBOX_JSON]));
   const all = requests(collection.item);
+  // Ten minutes for a folder and a second for a request, so that a new one moves the times of its own folder only.
+  const told = collection.item.flatMap(({ item }, folder) => requests(item).map((_, at) => TODAY + NOON + (folder * 600 + at + 1) * SECOND));
   // newman keeps the items' order and gives them ids.
   all.forEach(({ item }, index) => (item.id = `item-${index}`));
   const started = [];
   const answers = [];
   await new Promise((resolve, reject) => {
     const run = newman.run({ collection, environment, envVar: [{ key: "hook_url", value: HOOK_URL }], reporters: [], timeoutRequest: 30000 });
-    run.on("beforeItem", (_, { item }) => (started[Number(item.id.slice(5))] ??= { at: Date.now() }));
+    run.on("beforeItem", (_, { item }) => {
+      const index = Number(item.id.slice(5));
+      started[index] ??= { at: Date.now(), as: told[index] };
+    });
     run.on("request", (error, { item, request, response }) => {
       if (error) return;
       const index = Number(item.id.slice(5));
