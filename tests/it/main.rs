@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod api_pages;
 mod audit;
 mod callers;
 mod concurrency;
@@ -19,4 +20,3 @@ mod search;
 mod store_parity;
 mod two_authorities;
 mod upload;
-mod upload_page;

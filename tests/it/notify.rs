@@ -26,7 +26,7 @@ enum Behaviour {
 }
 
 /// What came to a receiver: path, `Authorization`, body.
-type Arrival = (String, String, Value);
+pub type Arrival = (String, String, Value);
 
 #[derive(Clone, Default)]
 struct Desk {
@@ -36,8 +36,8 @@ struct Desk {
 }
 
 /// An authority's receiver on loopback.
-struct Receiver {
-    base: String,
+pub struct Receiver {
+    pub base: String,
     desk: Desk,
     server: ServerHandle,
 }
@@ -74,7 +74,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, desk: web::Data<Desk>) 
 }
 
 impl Receiver {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let desk = Desk::default();
         let data = web::Data::new(desk.clone());
         let server = HttpServer::new(move || App::new().app_data(data.clone()).default_service(web::to(receive)))
@@ -101,7 +101,7 @@ impl Receiver {
         self.desk.behaviour.lock().unwrap().remove(path);
     }
 
-    fn got(&self, path: &str) -> Vec<Arrival> {
+    pub fn got(&self, path: &str) -> Vec<Arrival> {
         let seen = self.desk.seen.lock().unwrap();
         seen.iter().filter(|(to, _, _)| to == path).cloned().collect()
     }
