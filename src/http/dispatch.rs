@@ -46,8 +46,12 @@ pub struct Call {
     pub service: Arc<Service>,
     pub caller: Caller,
     pub context: RequestContext,
+    /// The route's type of resource; empty for what belongs to the system.
+    pub resource: &'static str,
     /// `{id}` of the route's path.
     pub id: String,
+    /// `{vid}` of the route's path.
+    pub vid: String,
     pub query: Query,
     pub headers: HeaderMap,
     /// Empty for methods without one; a `_search` form is in `query` already.
@@ -180,7 +184,9 @@ async fn answer_for(
             service: service.clone(),
             caller: caller.clone(),
             context: context.clone(),
+            resource: route.resource.unwrap_or_default(),
             id,
+            vid: route.vid_of(&service.settings.base_path, request.path()),
             query,
             ignored,
             headers: request.headers().clone(),

@@ -11,6 +11,7 @@ mod dispatch;
 mod everything;
 mod flag;
 mod health;
+mod history;
 mod metadata;
 mod openapi;
 mod organization;

@@ -137,8 +137,8 @@ fn operation_id(route: &Route) -> String {
 fn parameters(route: &Route) -> Vec<Parameter> {
     let text = || Some(RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::String))));
     let mut parameters = Vec::new();
-    if route.path.contains("{id}") {
-        let id = ParameterBuilder::new().name("id").parameter_in(ParameterIn::Path).required(Required::True);
+    for name in ["id", "vid"].into_iter().filter(|name| route.path.contains(&format!("{{{name}}}"))) {
+        let id = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
         parameters.push(id.schema(text()).build());
     }
     if route.body != Body::Form {
@@ -182,7 +182,7 @@ fn successes(route: &Route) -> Vec<(&'static str, &'static str)> {
         }
         ("POST", Body::Resource("Subscription")) => vec![("201", "Created; the handshake follows.")],
         ("PUT", _) => vec![("200", "Replaced, or unchanged."), ("201", "Created.")],
-        ("GET", _) if route.path == "/Organization/{id}" => {
+        ("GET", _) if matches!(route.path, "/Organization/{id}" | "/Organization/{id}/_history/{vid}") => {
             vec![("200", "Found."), ("304", "The version in If-None-Match is current.")]
         }
         _ => vec![("200", "Found.")],

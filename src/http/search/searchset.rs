@@ -177,7 +177,10 @@ pub fn history_of(found: &Found) -> impl Iterator<Item = Row> {
 }
 
 /// `first`, `previous` and `next`, when there is more than one page.
-fn links<C: Serialize>(call: &Call, previous: Option<&C>, next: Option<&C>) -> Result<Vec<BundleLink>, Refusal> {
+///
+/// # Errors
+/// When a cursor can't be written as JSON.
+pub fn links<C: Serialize>(call: &Call, previous: Option<&C>, next: Option<&C>) -> Result<Vec<BundleLink>, Refusal> {
     let mut plain = call.query.clone();
     plain.0.retain(|sent| sent.name != "_cursor");
     let paged = plain.0.len() < call.query.0.len();
