@@ -12,21 +12,8 @@ use std::path::{Path, PathBuf};
 
 use self::{page::Page, scene::Scene};
 
-/// Name of each page in `docs/api` and of its template, and who is there when its calls are made.
-const PAGES: [(&str, Scene); 12] = [
-    ("README", Scene::OnRecord),
-    ("look-up", Scene::OnRecord),
-    ("read", Scene::OnRecord),
-    ("search", Scene::OnRecord),
-    ("create", Scene::OnRecord),
-    ("update", Scene::OnRecord),
-    ("delete", Scene::OnRecord),
-    ("upload", Scene::Registered),
-    ("organization", Scene::OnRecord),
-    ("subscription", Scene::OnRecord),
-    ("audit", Scene::OnRecord),
-    ("errors", Scene::OnRecord),
-];
+/// Each template is named as its page in `docs/api`.
+const TEMPLATES: &str = "tests/it/api_pages";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -36,9 +23,11 @@ fn root() -> &'static Path {
 async fn every_page_shows_what_the_gateway_answers() {
     let write = std::env::var_os("CPIS_WRITE_DOCS").is_some();
     let mut stale = Vec::new();
-    for (name, scene) in PAGES {
-        let template = std::fs::read_to_string(root().join(format!("tests/it/api_pages/{name}.md"))).expect("a template");
-        let made = Page::make(name, &template, scene).await;
+    for template in markdown(&root().join(TEMPLATES)) {
+        let name = stem(&template);
+        let scene = if name == "upload" { Scene::Registered } else { Scene::OnRecord };
+        let template = std::fs::read_to_string(&template).expect("a template");
+        let made = Page::make(&name, &template, scene).await;
         let path = root().join(format!("docs/api/{name}.md"));
         if write {
             std::fs::write(&path, &made).expect("the page is written");
@@ -55,11 +44,14 @@ async fn every_page_shows_what_the_gateway_answers() {
 #[test]
 fn each_page_is_in_the_index_and_has_a_template() {
     let index = std::fs::read_to_string(root().join("docs/api/README.md")).expect("the index");
-    let mut pages: Vec<String> = markdown(&root().join("docs/api")).iter().map(|path| stem(path)).collect();
-    let mut made: Vec<&str> = PAGES.iter().map(|(name, _)| *name).collect();
-    (pages.sort(), made.sort_unstable());
-    assert_eq!(pages, made);
-    for name in made.iter().filter(|name| **name != "README") {
+    let names = |folder: &str| {
+        let mut names: Vec<String> = markdown(&root().join(folder)).iter().map(|path| stem(path)).collect();
+        names.sort();
+        names
+    };
+    let made = names(TEMPLATES);
+    assert_eq!(names("docs/api"), made);
+    for name in made.iter().filter(|name| *name != "README") {
         assert!(index.contains(&format!("]({name}.md)")), "{name} is not in the index");
     }
 }
@@ -94,7 +86,8 @@ fn every_relative_link_leads_somewhere() {
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
             let leads = target.exists()
-                && (heading.is_empty() || std::fs::read_to_string(&target).is_ok_and(|text| has_heading(&text, heading)));
+                && (heading.is_empty()
+                    || std::fs::read_to_string(&target).is_ok_and(|text| has_heading(&text, heading)));
             if !leads {
                 broken.push(format!("{}: {link}", page.display()));
             }

@@ -139,7 +139,8 @@ impl Page {
         let has = |name: &str| headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
         let (who, caller) = if has("authorization") { ("", self.app.anonymous()) } else { self.caller(options.who) };
         let request = headers.iter().fold(caller, |request, (name, value)| request.header(name, value));
-        let kind = if path.ends_with("/_search") { "application/x-www-form-urlencoded" } else { "application/fhir+json" };
+        let kind =
+            if path.ends_with("/_search") { "application/x-www-form-urlencoded" } else { "application/fhir+json" };
         let sent = (!body.is_empty()).then(|| (kind, body.as_bytes().to_vec()));
         let reply = request.send(method, path, sent).await;
         assert_eq!(reply.status, options.status, "{}: {method} {path}: {}", self.name, reply.text);

@@ -123,7 +123,9 @@ fn readable(value: &Value, indent: usize) -> String {
     }
     let member = |name: &str, value: &Value, indent: usize| format!("\"{name}\": {}", readable(value, indent));
     let (open, parts, close) = match (value, in_order(value).as_slice()) {
-        (Value::Object(_), [(name, only)]) if !only.is_string() => return format!("{{{}}}", member(name, only, indent)),
+        (Value::Object(_), [(name, only)]) if !only.is_string() => {
+            return format!("{{{}}}", member(name, only, indent));
+        }
         (Value::Object(_), members) => {
             ('{', members.iter().map(|(name, value)| member(name, value, indent + 2)).collect::<Vec<_>>(), '}')
         }

@@ -18,8 +18,16 @@ impl Tables {
         Self { paths, statement, base_path: app.settings().base_path.clone() }
     }
 
-    /// The calls of these interactions (`read`, `create` ...), or all of them: the call, who may make it, what it does.
-    pub fn calls(&self, interactions: &[&str]) -> String {
+    /// The calls of these interactions (`read`, `create` ...) and, with a word such as `/Flag`, below that path; all of them
+    /// without a word. The call, who may make it, what it does.
+    pub fn calls(&self, words: &[&str]) -> String {
+        let (paths, interactions): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with('/'));
+        let wanted = |path: &str| {
+            paths.is_empty()
+                || paths.iter().any(|wanted| {
+                    path.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                })
+        };
         let mut rows = Vec::new();
         for (path, operations) in self.paths.as_object().expect("paths") {
             let Some(below) = path.strip_prefix(&self.base_path) else { continue };
@@ -29,7 +37,7 @@ impl Tables {
                 if below.ends_with("/_search") {
                     continue;
                 }
-                if interactions.is_empty() || interactions.contains(&interaction) {
+                if wanted(below) && (interactions.is_empty() || interactions.contains(&interaction)) {
                     let who = operation["description"].as_str().unwrap_or("For: everybody, without a token.");
                     let who = who.trim_start_matches("For: ").trim_end_matches('.');
                     let about = operation["summary"].as_str().expect("a summary");
@@ -37,12 +45,12 @@ impl Tables {
                 }
             }
         }
-        assert!(!rows.is_empty(), "no call is any of {interactions:?}");
+        assert!(!rows.is_empty(), "no call is any of {words:?}");
         rows.sort();
         rows.iter().fold("| Call | Who | |\n|---|---|---|".to_owned(), |table, (_, row)| table + "\n" + row)
     }
 
-    /// The parameters that select resources of a type, with their types.
+    /// The parameters of a path such as `Flag` or `Flag/_history`, with their types.
     pub fn parameters(&self, resource: &str) -> String {
         let types = self.statement["resource"].as_array().expect("resources");
         let known = types.iter().find(|known| known["type"] == resource).map(|known| &known["searchParam"]);
