@@ -252,6 +252,8 @@ fn values(name: &str, app: &TestApp, hook: &Receiver) -> HashMap<String, String>
     let mebibytes = settings.limits.body_bytes as f64 / f64::from(1 << 20);
     let mut values: HashMap<String, String> = [
         ("base", format!("{ROOT}{}", settings.base_path)),
+        // What a resource here is called; `base` is for prose.
+        ("base-here", app.base.clone()),
         ("nhs-number", "https://fhir.nhs.uk/Id/nhs-number".to_owned()),
         ("ods-code", "https://fhir.nhs.uk/Id/ods-organization-code".to_owned()),
         ("plan-id", "urn:oid:2.16.840.1.113883.2.1.3.2.4.18.24".to_owned()),
