@@ -93,9 +93,7 @@ fn of_searchset(bundle: &Value) -> Vec<String> {
         }
         let (kind, id) =
             (resource["resourceType"].as_str().unwrap_or_default(), resource["id"].as_str().unwrap_or_default());
-        // Parameters, such as a subscription's status, can't be read at a URL of their own.
-        let full_url = if kind == "Parameters" { format!("urn:uuid:{id}") } else { format!("/{kind}/{id}") };
-        if id.is_empty() || !entry["fullUrl"].as_str().is_some_and(|url| url.ends_with(&full_url)) {
+        if id.is_empty() || !entry["fullUrl"].as_str().is_some_and(|url| url.ends_with(&format!("/{kind}/{id}"))) {
             faults.push(format!("entry {index} has not the fullUrl of its resource"));
         }
         if !seen.insert(format!("{kind}/{id}")) {
