@@ -102,7 +102,8 @@ impl Definitions {
     }
 
     /// Canonicals of the profiles on a resource type.
-    pub fn profiles<'a>(&'a self, resource_type: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn profiles<'a>(&'a self, resource_type: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let resource_type = resource_type.to_owned();
         let profiles = self.of_type("StructureDefinition").filter(move |one| text(one, "type") == resource_type);
         profiles.map(|one| text(one, "url"))
     }
@@ -142,9 +143,8 @@ pub struct OwnParameter<'a> {
 }
 
 /// `http://hl7.org/fhir/search-modifier-code`.
-const MODIFIERS: [&str; 12] = [
-    "missing", "exact", "contains", "not", "text", "in", "not-in", "below", "above", "type", "identifier", "ofType",
-];
+const MODIFIERS: [&str; 12] =
+    ["missing", "exact", "contains", "not", "text", "in", "not-in", "below", "above", "type", "identifier", "ofType"];
 
 /// The parameter as a `SearchParameter`.
 pub fn search_parameter(of: &OwnParameter<'_>) -> Value {

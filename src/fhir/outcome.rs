@@ -214,6 +214,17 @@ pub fn loaded(diagnostics: impl Into<String>) -> OperationOutcomeIssue {
     }
 }
 
+/// What is said when there is nothing to say: R4 has no empty outcome.
+pub fn nothing_wrong(diagnostics: impl Into<String>) -> OperationOutcome {
+    let issue = OperationOutcomeIssue {
+        severity: Severity::Information.code().to_owned(),
+        code: IssueCode::Informational.code().to_owned(),
+        diagnostics: Some(diagnostics.into()),
+        ..OperationOutcomeIssue::default()
+    };
+    OperationOutcome { issue: vec![issue], ..OperationOutcome::default() }
+}
+
 /// The issues as a resource, in the order given.
 pub fn operation_outcome(issues: &[Issue]) -> OperationOutcome {
     OperationOutcome { issue: issues.iter().map(Issue::render).collect(), ..OperationOutcome::default() }

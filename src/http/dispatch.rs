@@ -51,6 +51,21 @@ pub struct Call {
     /// Path and query as sent, for the `self` link.
     pub path_and_query: String,
     pub interaction: Interaction,
+    /// Resource type of the route, if it has one.
+    pub resource: Option<&'static str>,
+}
+
+/// What the handler of an open route gets: nobody is asked who they are, and what is answered is about no person.
+pub struct OpenCall<'a> {
+    pub service: &'a Service,
+    /// Resource type of the route, if it has one.
+    pub resource: &'static str,
+    /// `{id}` of the route's path.
+    pub id: String,
+    pub query: Query,
+    pub headers: &'a HeaderMap,
+    /// Path and query as sent, for the `self` link.
+    pub path_and_query: String,
 }
 
 impl Call {
@@ -137,9 +152,7 @@ async fn answer_for(
 ) -> Result<Answer, Refusal> {
     if let Some(route) = route.filter(|route| route.is_open()) {
         ids?;
-        acceptable(request, request.query_string())?;
-        Query::parse(request.query_string())?.check(&[route.parameters, FORMAT])?;
-        return route.open(service);
+        return open_answer(service, route, request, payload).await;
     }
     // Two different tokens are no token: which of them counts must not depend on their order.
     let mut tokens = request.headers().get_all("authorization").map(|value| value.to_str().unwrap_or("?").to_owned());
@@ -157,10 +170,7 @@ async fn answer_for(
     };
     let result = async {
         ids?;
-        if request.uri().to_string().len() > LONGEST_TARGET {
-            let text = format!("The URL is longer than {LONGEST_TARGET} bytes. Please search by POST _search.");
-            return Err(Refusal::new(Case::Parameter, text).with_code(IssueCode::TooLong));
-        }
+        check_target(request)?;
         let route = route.ok_or_else(|| routes.refuse_unknown(&service.settings.base_path, request))?;
         route.permit(&caller)?;
         let body = read_body(service, route, request, payload).await?;
@@ -179,6 +189,7 @@ async fn answer_for(
             body,
             path_and_query: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             interaction: route.interaction,
+            resource: route.resource,
         };
         route.handle(call).await
     }
@@ -195,6 +206,35 @@ async fn answer_for(
             Err(refusal)
         }
     }
+}
+
+fn check_target(request: &HttpRequest) -> Result<(), Refusal> {
+    if request.uri().to_string().len() <= LONGEST_TARGET {
+        return Ok(());
+    }
+    let text = format!("The URL is longer than {LONGEST_TARGET} bytes. Please search by POST _search.");
+    Err(Refusal::new(Case::Parameter, text).with_code(IssueCode::TooLong))
+}
+
+/// The answer of a route that asks nobody who they are; a token that is sent all the same is not looked at.
+async fn open_answer(
+    service: &Service,
+    route: &Route,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Answer, Refusal> {
+    check_target(request)?;
+    let id = route.id_of(&service.settings.base_path, request.path());
+    let body = read_body(service, route, request, payload).await?;
+    let query = read_query(route, request, &body, &mut Seen::of(Some(route), "", ""))?;
+    route.open(&OpenCall {
+        service,
+        resource: route.resource.unwrap_or_default(),
+        id,
+        query,
+        headers: request.headers(),
+        path_and_query: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+    })
 }
 
 /// What could be read of a request before it was refused.
@@ -330,11 +370,14 @@ fn read_query(route: &Route, request: &HttpRequest, body: &Bytes, seen: &mut See
 
 pub fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse {
     let (status, body) = match answer.resource.as_ref().map(|resource| answer::json(resource, pretty)) {
-        None => (answer.status, None),
-        Some(Ok(body)) => (answer.status, Some(body)),
+        None => (answer.status, answer.written.clone()),
+        Some(Ok(body)) => (answer.status, Some(body.into())),
         Some(Err(error)) => {
             let refusal = Answer::from(&Refusal::from(error));
-            (refusal.status, refusal.resource.as_ref().and_then(|resource| answer::json(resource, false).ok()))
+            (
+                refusal.status,
+                refusal.resource.as_ref().and_then(|resource| answer::json(resource, false).ok()).map(Bytes::from),
+            )
         }
     };
     let mut response = HttpResponse::build(status);

@@ -8,6 +8,7 @@ mod care_plan;
 mod care_team;
 mod clinical;
 mod date_range;
+pub mod definitions;
 mod dispatch;
 mod everything;
 mod flag;
@@ -28,6 +29,7 @@ pub mod service;
 mod subscription;
 mod unscheduled;
 mod upload;
+mod validate;
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource, Route,

@@ -13,6 +13,7 @@ use super::{
     metadata::ACCESS_TOPIC,
     query::{Parameter, bad_value},
     refusal::{Case, Refusal},
+    service::Service,
 };
 use crate::{
     cpis::{
@@ -126,36 +127,15 @@ fn entity(id: Uuid, version: i64) -> EntityRef {
     EntityRef { resource: "Subscription".to_owned(), id: id.to_string(), version: Some(version) }
 }
 
-/// What the body asks for: valid R4, within the profile, and within what this version can do; all faults at once.
+/// What the body asks for.
 fn asked(call: &Call) -> Result<NewSubscription, Refusal> {
-    let settings = &call.service.settings;
     let body = json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
     if body.get("resourceType").and_then(Value::as_str).is_some_and(|name| name != "Subscription") {
         let text = "Send a Subscription here.";
         let issue = Issue::error(IssueCode::Value, SpineCode::InvalidValue, text).at("Subscription");
         return Err(Refusal::of_body(vec![issue]));
     }
-    let mut issues = call.service.validators.validate(&body, Profile::Cpis);
-    let read = match Resource::read(body) {
-        Ok(Resource::Subscription(read)) if issues.iter().all(Issue::is_profile) => read,
-        _ if issues.is_empty() => {
-            let issue = Issue::error(IssueCode::Structure, SpineCode::ValidationError, "Send a Subscription here.");
-            return Err(Refusal::of_body(vec![issue]));
-        }
-        _ => return Err(Refusal::of_body(issues)),
-    };
-    let at = call.service.gateway.clock.now();
-    for (element, text) in faults(&read, &settings.base_url, settings.allow_plain_hooks, at) {
-        let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, text)
-            .at(format!("Subscription.{element}"))
-            .with_record_code(RecordCode::Cpr07);
-        // What is said here of an element is more than what the profile says of it.
-        issues.retain(|other| other.expression != issue.expression);
-        issues.push(issue);
-    }
-    if !issues.is_empty() {
-        return Err(Refusal::of_body(issues));
-    }
+    let read = judged(&call.service, body).map_err(Refusal::of_body)?;
     Ok(NewSubscription {
         id: Uuid::new_v4(),
         authority_id: call.caller.organization.id,
@@ -165,6 +145,33 @@ fn asked(call: &Call) -> Result<NewSubscription, Refusal> {
         reason: read.reason,
         end_ms: read.end.and_then(|end| end.at()).map(|end| end.timestamp_millis()),
     })
+}
+
+/// A Subscription that may be asked for: valid R4, within the profile, and within what this version can do.
+///
+/// # Errors
+/// All faults at once.
+pub fn judged(service: &Service, body: Value) -> Result<Subscription, Vec<Issue>> {
+    let settings = &service.settings;
+    let mut issues = service.validators.validate(&body, Profile::Cpis);
+    let read = match Resource::read(body) {
+        Ok(Resource::Subscription(read)) if issues.iter().all(Issue::is_profile) => *read,
+        _ if issues.is_empty() => {
+            let text = "Send a Subscription here.";
+            return Err(vec![Issue::error(IssueCode::Structure, SpineCode::ValidationError, text)]);
+        }
+        _ => return Err(issues),
+    };
+    let at = service.gateway.clock.now();
+    for (element, text) in faults(&read, &settings.base_url, settings.allow_plain_hooks, at) {
+        let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, text)
+            .at(format!("Subscription.{element}"))
+            .with_record_code(RecordCode::Cpr07);
+        // What is said here of an element is more than what the profile says of it.
+        issues.retain(|other| other.expression != issue.expression);
+        issues.push(issue);
+    }
+    if issues.is_empty() { Ok(read) } else { Err(issues) }
 }
 
 /// What this version does not take, as element and words for the caller.
