@@ -237,7 +237,8 @@ impl Asked {
             "Bundle" if matches!(text(&self.resource, "type"), Some("batch" | "transaction")) => {
                 self.of_upload(call, &reading)
             }
-            _ => service.validators.validate(&self.resource, Profile::Cpis),
+            // Nothing that an authority sends, so R4 is all there is to say: of a search result's entries too.
+            _ => service.validators.validate(&self.resource, Profile::Base),
         }
     }
 
