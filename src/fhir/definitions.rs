@@ -331,6 +331,40 @@ mod tests {
         }
     }
 
+    /// The systems that a profile fixes are those that the schema of the same name does.
+    #[test]
+    fn profiles_and_schemas_fix_the_same_systems() {
+        let definitions = definitions();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+        fn walk(value: &Value, wanted: &str, found: &mut BTreeSet<String>) {
+            match value {
+                Value::Array(items) => items.iter().for_each(|item| walk(item, wanted, found)),
+                Value::Object(members) => {
+                    let system = members.get(wanted).and_then(Value::as_str).filter(|text| text.contains(':'));
+                    found.extend(system.map(str::to_owned));
+                    members.values().for_each(|member| walk(member, wanted, found));
+                }
+                _ => {}
+            }
+        }
+        let mut compared = 0;
+        for file in fs::read_dir(root).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let Some(id) = name.strip_suffix(".schema.json").filter(|id| id.starts_with("cpis-")) else { continue };
+            let schema: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            let Some(profile) = definitions.find("StructureDefinition", id) else { panic!("{id} has no profile") };
+            let (mut by_schema, mut by_profile) = (BTreeSet::new(), BTreeSet::new());
+            walk(&schema, "const", &mut by_schema);
+            walk(profile, "fixedUri", &mut by_profile);
+            // The extension that says how much is sent is a profile of its own.
+            by_schema.remove(system::PAYLOAD_CONTENT);
+            assert_eq!(by_profile, by_schema, "{id}");
+            compared += 1;
+        }
+        assert!(compared >= 4);
+    }
+
     #[test]
     fn a_search_parameter_is_made_of_its_row() {
         let canonical = format!("{BASE}/SearchParameter/AuditEvent-cpis-organization");
