@@ -119,6 +119,30 @@ async fn they_are_as_reviewed() {
     });
 }
 
+/// What is published passes the server's own schemas, as far as there is one for its type.
+#[actix_web::test]
+async fn what_is_published_is_valid() {
+    let app = started().await;
+    let mut bundles = Vec::new();
+    for kind in TYPES {
+        bundles.push(app.anonymous().get(&format!("/{kind}")).await.json);
+    }
+    for mode in ["full", "normative", "terminology"] {
+        let statement = app.anonymous().get(&format!("/metadata?mode={mode}")).await.json;
+        let entry = json!({"fullUrl": format!("{}/metadata", app.base), "resource": statement});
+        bundles.push(json!({"resourceType": "Bundle", "type": "collection", "entry": [entry]}));
+    }
+    for bundle in bundles {
+        let judged = app.clinician().post("/Bundle/$validate", &bundle).await;
+        assert_eq!(
+            (judged.status, &judged.json["issue"][0]["severity"]),
+            (200, &json!("information")),
+            "{}",
+            judged.text
+        );
+    }
+}
+
 /// An element of a differential that a resource of ours breaks: cardinality, fixed values, patterns of what is there.
 /// Slices and constraints are left to a validator.
 fn broken(profile: &Value, resource: &Value) -> Vec<String> {

@@ -124,7 +124,7 @@ const PARAMETERS: &[Row] = &[
     get("/AuditEvent?patient={nhs}&date=2026", UNKNOWN).saying("date"),
     get("/AuditEvent?patient={nhs}&_cursor=abc", UNKNOWN),
     get("/Organization?address=x", UNKNOWN),
-    get("/metadata?mode=full", UNKNOWN).saying("mode"),
+    get("/metadata?colour=red", UNKNOWN).saying("colour"),
     Row::new(Clinician, "POST", "/CareTeam/_search", UNKNOWN).sending(FORM, "patient={nhs}&status=active"),
     Row::new(Clinician, "POST", "/CareTeam/_search?status=active", UNKNOWN).sending(FORM, "patient={nhs}"),
     Row::new(Authority, "GET", "/Flag?patient={nhs}&_include=Flag:patient", UNKNOWN),
