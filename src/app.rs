@@ -217,7 +217,7 @@ impl App {
         let service = Data::new(Service {
             gateway: gateway.clone(),
             tokens: Arc::new(Tokens::new(issuers)?),
-            validators: Validators::new()?,
+            validators: Validators::shared()?,
             published: Published::new(&http, &tokens_from)?,
             settings: http,
             sandbox,

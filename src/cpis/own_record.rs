@@ -1,10 +1,11 @@
 //! What an authority sees: its own children and plans, whatever any other authority holds (design 2).
 
+use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::{
     gateway::{Error, Gateway},
-    types::{NhsNumber, Organization, ShownPlan, child::AuthorityChild},
+    types::{NhsNumber, Organization, ShownPlan, child::AuthorityChild, page::Place},
     visibility,
 };
 use crate::store::{self, Conn, StoreError, plan::ChildPlan};
@@ -16,12 +17,6 @@ pub enum OwnPlan {
     Unknown,
     Deleted,
     Held(Box<ShownPlan>),
-}
-
-/// A page of own plans, and the key to go on from.
-pub struct OwnPlans {
-    pub plans: Vec<ShownPlan>,
-    pub next: Option<i64>,
 }
 
 impl Gateway {
@@ -64,24 +59,61 @@ impl Gateway {
         Ok(read.await?)
     }
 
-    /// A page of an authority's plans in the order in which they were registered.
+    /// At most `limit` of an authority's plans in the order in which they were registered, from `place` on; fewer only
+    /// when there are no more. `None` when `place` names no plan of this authority.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn own_plans(&self, authority: &Organization, after: i64, limit: i64) -> Result<OwnPlans, Error> {
+    pub async fn own_plans(
+        &self,
+        authority: &Organization,
+        place: Option<Place<Uuid>>,
+        limit: usize,
+    ) -> Result<Option<Vec<ShownPlan>>, Error> {
         let (gateway, authority) = (self.clone(), authority.clone());
         let read = self.store.read(move |conn| {
-            let mut page = store::plan::page(conn, authority.id, after, limit + 1)?;
-            let more = i64::try_from(page.len()).unwrap_or(i64::MAX) > limit;
-            page.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-            let next = page.last().filter(|_| more).map(|held| held.key);
+            let Some(mut from) = place_of(conn, &authority, place.as_ref())? else { return Ok(None) };
+            let backwards = matches!(from, Some(Place::Before(_)));
             let mut plans = Vec::new();
-            for held in page.into_iter().filter(|held| !held.plan.deleted) {
-                if let Some(owned) = store::child::get(conn, held.child_id)? {
-                    plans.push(gateway.own(conn, &authority, &owned.child, held)?);
+            while plans.len() < limit {
+                let wanted = i64::try_from(limit - plans.len()).unwrap_or(i64::MAX);
+                let (page, last) = store::plan::page(conn, authority.id, from, wanted)?;
+                for held in page.into_iter().filter(|held| !held.plan.deleted) {
+                    if let Some(owned) = store::child::get(conn, held.child_id)? {
+                        plans.push(gateway.own(conn, &authority, &owned.child, held)?);
+                    }
                 }
+                let Some(last) = last else { break };
+                from = Some(if backwards { Place::Before(last) } else { Place::After(last) });
             }
-            Ok(OwnPlans { plans, next })
+            Ok(Some(plans))
+        });
+        Ok(read.await?)
+    }
+
+    /// At most `limit` of an authority's own children in the order in which they came, each with its key; fewer only when
+    /// there are no more.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn own_children(
+        &self,
+        authority: &Organization,
+        place: Option<Place<i64>>,
+        limit: usize,
+    ) -> Result<Vec<AuthorityChild>, Error> {
+        let authority = authority.id;
+        let read = self.store.read(move |conn| {
+            let backwards = matches!(place, Some(Place::Before(_)));
+            let (mut children, mut from) = (Vec::new(), place.clone());
+            while children.len() < limit {
+                let wanted = i64::try_from(limit - children.len()).unwrap_or(i64::MAX);
+                let (page, last) = store::child::page(conn, authority, from, wanted)?;
+                children.extend(page);
+                let Some(last) = last else { break };
+                from = Some(if backwards { Place::Before(last) } else { Place::After(last) });
+            }
+            Ok(children)
         });
         Ok(read.await?)
     }
@@ -103,7 +135,7 @@ impl Gateway {
         Ok(read.await?)
     }
 
-    /// A plan as its owner sees it.
+    /// A plan as its owner sees it today.
     pub(super) fn own(
         &self,
         conn: &mut Conn,
@@ -111,11 +143,23 @@ impl Gateway {
         child: &AuthorityChild,
         held: ChildPlan,
     ) -> Result<ShownPlan, StoreError> {
+        self.own_on(conn, authority, child, held, self.today())
+    }
+
+    /// A plan as its owner sees it on a day.
+    pub(super) fn own_on(
+        &self,
+        conn: &mut Conn,
+        authority: &Organization,
+        child: &AuthorityChild,
+        held: ChildPlan,
+        day: NaiveDate,
+    ) -> Result<ShownPlan, StoreError> {
         let person = store::person::get(conn, child.person_id)?;
         let birth = person.traced_birth_date.unwrap_or(child.demographics.birth_date);
         let (plan_type, period) = (held.plan.plan_type, held.plan.period);
         Ok(ShownPlan {
-            active: visibility::active(plan_type, &period, Some(birth), self.today(), &self.limits),
+            active: visibility::active(plan_type, &period, Some(birth), day, &self.limits),
             plan: held.plan,
             nhs_number: child.nhs_number,
             authority: authority.clone(),
@@ -124,7 +168,7 @@ impl Gateway {
 }
 
 /// An authority's children under any number of this child.
-fn own_children(
+pub(super) fn own_children(
     conn: &mut Conn,
     authority: &Organization,
     number: &NhsNumber,
@@ -133,4 +177,17 @@ fn own_children(
         Some(child) => store::child::of_authority(conn, authority.id, &child.persons),
         None => Ok(Vec::new()),
     }
+}
+
+/// A place by the id of a plan as a place by its key; the inner `None` is the beginning.
+fn place_of(
+    conn: &mut Conn,
+    authority: &Organization,
+    place: Option<&Place<Uuid>>,
+) -> Result<Option<Option<Place<i64>>>, StoreError> {
+    let Some(place) = place else { return Ok(Some(None)) };
+    let (id, before) = place.key();
+    let Some(held) = store::plan::find(conn, *id)? else { return Ok(None) };
+    let own = store::child::get(conn, held.child_id)?.is_some_and(|owned| owned.authority_id == authority.id);
+    Ok(own.then_some(Some(if before { Place::Before(held.key) } else { Place::After(held.key) })))
 }

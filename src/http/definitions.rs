@@ -16,12 +16,17 @@ use serde_json::Value;
 
 use super::{
     answer::{self, Answer},
-    clinical::self_link,
     dispatch::OpenCall,
     metadata,
-    query::{Parameter, bad_value},
     refusal::Refusal,
     routes::Routes,
+    search::{
+        Parameter,
+        criterion::{Criterion, Reading},
+        matching::holds,
+        parameter::{Definition::R4, ID},
+        searchset::self_link,
+    },
     service::HttpSettings,
 };
 use crate::fhir::{
@@ -29,29 +34,61 @@ use crate::fhir::{
     resource::{Bundle, BundleEntry, Resource},
 };
 
-const ID: Parameter = Parameter::new("_id", "token", "Id of a definition");
-const URL: Parameter = Parameter::new("url", "uri", "Canonical of a definition");
-const NAME: Parameter = Parameter::new("name", "string", "Beginning of the name, any case");
-const STATUS: Parameter = Parameter::new("status", "token", "active: all that is published here is");
-const VERSION: Parameter = Parameter::new("version", "token", "Version of a definition");
+const URL: Parameter = Parameter::uri("url", &["url"], R4("conformance-url"), "Canonical of a definition");
+const NAME: Parameter = Parameter::string("name", &["name"], R4("conformance-name"), "Beginning of the name, any case");
+const STATUS: Parameter =
+    Parameter::token("status", &["status"], R4("conformance-status"), "active: all that is published here is")
+        .one_of(&["draft", "active", "retired", "unknown"])
+        .in_system("http://hl7.org/fhir/publication-status");
+const VERSION: Parameter =
+    Parameter::token("version", &["version"], R4("conformance-version"), "Version of a definition");
 
-pub const CODE_SYSTEM: &[Parameter] =
-    &[ID, URL, NAME, STATUS, VERSION, Parameter::new("system", "uri", "The system of its codes: the same as url")];
-pub const VALUE_SET: &[Parameter] =
-    &[ID, URL, NAME, STATUS, VERSION, Parameter::new("reference", "uri", "A code system that it takes codes from")];
-pub const STRUCTURE_DEFINITION: &[Parameter] =
-    &[ID, URL, NAME, STATUS, VERSION, Parameter::new("type", "uri", "Resource type that it constrains")];
+pub const CODE_SYSTEM: &[Parameter] = &[
+    ID,
+    URL,
+    NAME,
+    STATUS,
+    VERSION,
+    Parameter::uri("system", &["url"], R4("CodeSystem-system"), "The system of its codes: the same as url"),
+];
+pub const VALUE_SET: &[Parameter] = &[
+    ID,
+    URL,
+    NAME,
+    STATUS,
+    VERSION,
+    Parameter::uri(
+        "reference",
+        &["compose.include.system"],
+        R4("ValueSet-reference"),
+        "A code system that it takes codes from",
+    ),
+];
+pub const STRUCTURE_DEFINITION: &[Parameter] = &[
+    ID,
+    URL,
+    NAME,
+    STATUS,
+    VERSION,
+    Parameter::uri("type", &["type"], R4("StructureDefinition-type"), "Resource type that it constrains"),
+];
 pub const SEARCH_PARAMETER: &[Parameter] = &[
     ID,
     URL,
     NAME,
     STATUS,
     VERSION,
-    Parameter::new("base", "token", "Resource type that is searched"),
-    Parameter::new("code", "token", "As in the query string"),
+    Parameter::token("base", &["base"], R4("SearchParameter-base"), "Resource type that is searched"),
+    Parameter::token("code", &["code"], R4("SearchParameter-code"), "As in the query string"),
 ];
-pub const OPERATION_DEFINITION: &[Parameter] =
-    &[ID, URL, NAME, STATUS, VERSION, Parameter::new("code", "token", "As in the path, without the dollar sign")];
+pub const OPERATION_DEFINITION: &[Parameter] = &[
+    ID,
+    URL,
+    NAME,
+    STATUS,
+    VERSION,
+    Parameter::token("code", &["code"], R4("OperationDefinition-code"), "As in the path, without the dollar sign"),
+];
 
 /// How long a client may keep what is published, in seconds: an hour.
 const CACHED: &str = "public, max-age=3600";
@@ -86,7 +123,8 @@ impl Published {
     /// [`PublishFault`].
     pub fn new(settings: &HttpSettings, tokens: &TokensFrom) -> Result<Self, PublishFault> {
         let routes = Routes::default();
-        let definitions = Definitions::read(&settings.base_url)?;
+        let base_url = &settings.base_url;
+        let definitions = Definitions::read(base_url)?.with(metadata::own_parameters(&routes, base_url));
         let mut resources = BTreeMap::new();
         for route in routes.all().iter().filter(|route| route.is_open()) {
             for definition in route.resource.into_iter().flat_map(|kind| definitions.of_type(kind)) {
@@ -164,44 +202,23 @@ pub fn read(call: &OpenCall<'_>) -> Result<Answer, Refusal> {
 }
 
 /// # Errors
-/// [`Refusal`] 400 for an empty value.
+/// [`Refusal`] 400 for a value that can't be read.
 pub fn search(call: &OpenCall<'_>) -> Result<Answer, Refusal> {
-    let service = call.service;
-    let asked: Vec<_> =
-        call.query.0.iter().filter(|sent| !matches!(sent.name.as_str(), "_format" | "_pretty")).collect();
-    if let Some(empty) = asked.iter().find(|sent| sent.value.is_empty()) {
-        return Err(bad_value(&empty.name, "needs a value"));
+    let (settings, gateway) = (&call.service.settings, &call.service.gateway);
+    let reading = Reading { calendar: &gateway.calendar, now: gateway.clock.now(), base_url: &settings.base_url };
+    let mut criteria = Vec::new();
+    for sent in &call.query.0 {
+        if let Some(parameter) = call.parameters.iter().find(|parameter| parameter.name == sent.name) {
+            criteria.push(Criterion::read(parameter, sent, reading)?);
+        }
     }
-    let found = service.published.definitions.of_type(call.resource);
-    let found = found.filter(|definition| asked.iter().all(|sent| fits(definition, &sent.name, &sent.value)));
+    let found = call.service.published.definitions.of_type(call.resource);
+    let found = found.filter(|one| criteria.iter().all(|criterion| holds(criterion, one, &gateway.calendar)));
     let entries: Vec<BundleEntry> = found
-        .map(|definition| BundleEntry::found(&service.settings.base_url, Resource::Other(definition.clone()), "match"))
+        .map(|definition| BundleEntry::found(&settings.base_url, Resource::Other(definition.clone()), "match"))
         .collect();
-    let link = self_link(service, &call.path_and_query, &call.query);
+    let link = self_link(call.service, &call.path_and_query, &call.query);
     let bundle = Bundle::searchset(&link, u64::try_from(entries.len()).ok(), entries);
     let json = Bytes::from(answer::json(&bundle, is_pretty(call))?);
     Ok(answer_cached(call, &etag(&json), json))
-}
-
-/// Whether one of the values that are separated by commas fits.
-fn fits(definition: &Value, name: &str, values: &str) -> bool {
-    let text = |element: &str| definition.get(element).and_then(Value::as_str).unwrap_or_default();
-    let lists = |element: &str, value: &str| {
-        definition.get(element).and_then(Value::as_array).is_some_and(|list| list.iter().any(|one| one == value))
-    };
-    let includes = |value: &str| {
-        let included = definition.pointer("/compose/include").and_then(Value::as_array);
-        included.is_some_and(|parts| parts.iter().any(|part| part.get("system").is_some_and(|system| system == value)))
-    };
-    // Of a token that names the system of the code, the code.
-    let code = |value: &str| value.rsplit('|').next().unwrap_or_default().to_owned();
-    values.split(',').any(|value| match name {
-        "_id" => text("id") == value,
-        "url" | "system" => text("url") == value,
-        "name" => text("name").to_ascii_lowercase().starts_with(&value.to_ascii_lowercase()),
-        "reference" => includes(value),
-        "base" => lists("base", &code(value)),
-        "type" => text("type") == value.trim_start_matches("http://hl7.org/fhir/StructureDefinition/"),
-        _ => text(name) == code(value),
-    })
 }

@@ -20,6 +20,7 @@ use super::{
     refusal::{Case, Refusal},
     request_id::RequestIds,
     routes::{Route, Routes},
+    search,
     service::Service,
 };
 use crate::{
@@ -27,9 +28,12 @@ use crate::{
     cpis::types::{
         NhsNumber,
         audit::{AuditAgent, Interaction, Outcome, RequestEvent},
-        caller::{Caller, RequestContext},
+        caller::{Caller, RequestContext, Role},
     },
-    fhir::outcome::IssueCode,
+    fhir::{
+        outcome::{Issue, IssueCode},
+        subset::Subset,
+    },
 };
 
 /// How long a body may take to come.
@@ -42,24 +46,30 @@ pub struct Call {
     pub service: Arc<Service>,
     pub caller: Caller,
     pub context: RequestContext,
+    /// The route's type of resource; empty for what belongs to the system.
+    pub resource: &'static str,
     /// `{id}` of the route's path.
     pub id: String,
+    /// `{vid}` of the route's path.
+    pub vid: String,
     pub query: Query,
     pub headers: HeaderMap,
     /// Empty for methods without one; a `_search` form is in `query` already.
     pub body: Bytes,
+    /// What was ignored of the query, as the caller asked for.
+    pub ignored: Vec<Issue>,
     /// Path and query as sent, for the `self` link.
     pub path_and_query: String,
     pub interaction: Interaction,
-    /// Resource type of the route, if it has one.
-    pub resource: Option<&'static str>,
 }
 
 /// What the handler of an open route gets: nobody is asked who they are, and what is answered is about no person.
 pub struct OpenCall<'a> {
     pub service: &'a Service,
-    /// Resource type of the route, if it has one.
+    /// The route's type of resource; empty for what belongs to the system.
     pub resource: &'static str,
+    /// Those that the route knows.
+    pub parameters: &'static [search::Parameter],
     /// `{id}` of the route's path.
     pub id: String,
     pub query: Query,
@@ -174,7 +184,8 @@ async fn answer_for(
         let route = route.ok_or_else(|| routes.refuse_unknown(&service.settings.base_path, request))?;
         route.permit(&caller)?;
         let body = read_body(service, route, request, payload).await?;
-        let query = read_query(route, request, &body, &mut seen)?;
+        let (query, ignored) = read_query(route, Some(&caller), request, &body, &mut seen)?;
+        let subset = subset_of(route, &query)?;
         if route.is_form() {
             // What was searched for is in the audit, whichever way it was sent.
             context.request_line = format!("{}?{}", context.request_line, String::from_utf8_lossy(&body));
@@ -183,15 +194,18 @@ async fn answer_for(
             service: service.clone(),
             caller: caller.clone(),
             context: context.clone(),
+            resource: route.resource.unwrap_or_default(),
             id,
+            vid: route.vid_of(&service.settings.base_path, request.path()),
             query,
+            ignored,
             headers: request.headers().clone(),
             body,
             path_and_query: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             interaction: route.interaction,
-            resource: route.resource,
         };
-        route.handle(call).await
+        let answer = route.handle(call).await?;
+        answer.cut_to(subset.as_ref())
     }
     .await;
     match result {
@@ -226,10 +240,11 @@ async fn open_answer(
     check_target(request)?;
     let id = route.id_of(&service.settings.base_path, request.path());
     let body = read_body(service, route, request, payload).await?;
-    let query = read_query(route, request, &body, &mut Seen::of(Some(route), "", ""))?;
+    let (query, _) = read_query(route, None, request, &body, &mut Seen::of(Some(route), "", ""))?;
     route.open(&OpenCall {
         service,
         resource: route.resource.unwrap_or_default(),
+        parameters: route.parameters,
         id,
         query,
         headers: request.headers(),
@@ -349,8 +364,16 @@ async fn collect(payload: &mut Payload, limit: usize, too_long: impl Fn() -> Ref
     Ok(body.freeze())
 }
 
-/// The parameters of the query string and of a `_search` form, all of them known to the route.
-fn read_query(route: &Route, request: &HttpRequest, body: &Bytes, seen: &mut Seen) -> Result<Query, Refusal> {
+/// The parameters of the query string and of a `_search` form, all of them known to the route; and what was left out of
+/// them because the caller asked for lenient handling, which a clinical caller can't: it could get another answer than
+/// it thinks (design 3).
+fn read_query(
+    route: &Route,
+    caller: Option<&Caller>,
+    request: &HttpRequest,
+    body: &Bytes,
+    seen: &mut Seen,
+) -> Result<(Query, Vec<Issue>), Refusal> {
     let mut query = Query::parse(request.query_string())?;
     if route.is_form() {
         let form = std::str::from_utf8(body)
@@ -358,14 +381,39 @@ fn read_query(route: &Route, request: &HttpRequest, body: &Bytes, seen: &mut See
         query.0.extend(Query::parse(form)?.0);
     }
     seen.patient = seen.patient.or_else(|| query.patient_for_audit());
-    query.check(&[route.parameters, FORMAT])?;
+    let known = [route.parameters, FORMAT];
+    let may_be = route.interaction == Interaction::SearchType && caller.is_some_and(|by| by.role != Role::Clinical);
+    let lenient = may_be && is_lenient(request)?;
+    let ignored = if lenient { query.without_unknown(&known) } else { Vec::new() };
+    query.check(&known)?;
     acceptable_formats(&query)?;
     if let Some(pretty) = query.single("_pretty")?
         && !matches!(pretty, "true" | "false")
     {
         return Err(query::bad_value("_pretty", "must be true or false"));
     }
-    Ok(query)
+    Ok((query, ignored))
+}
+
+/// What `Prefer: handling=` asks for.
+fn is_lenient(request: &HttpRequest) -> Result<bool, Refusal> {
+    let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+    let mut handling =
+        preferences.flat_map(|value| value.split([',', ';'])).filter_map(|part| part.trim().strip_prefix("handling="));
+    match handling.next().map(|value| value.trim_matches('"')) {
+        None | Some("strict") => Ok(false),
+        Some("lenient") => Ok(true),
+        Some(_) => Err(Refusal::new(
+            Case::Header,
+            "Missing or invalid header parameter: Prefer handling must be strict or lenient.",
+        )),
+    }
+}
+
+/// The part of the answer that is asked for, if the route knows such parameters.
+fn subset_of(route: &Route, query: &Query) -> Result<Option<Subset>, Refusal> {
+    // What belongs to no resource type and knows these is the Patient Flag API's search: its matches are Flags.
+    search::result::asked_subset(query, route.resource.unwrap_or("Flag"), route.parameters)
 }
 
 pub fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse {

@@ -8,14 +8,18 @@ use super::{
     answer::Answer,
     definitions::TokensFrom,
     dispatch::OpenCall,
-    query::{Parameter, bad_value},
+    query::bad_value,
     refusal::Refusal,
     routes::{Body, Route, Routes},
+    search::{
+        Parameter,
+        parameter::{Definition, Kind},
+    },
     service::HttpSettings,
 };
 use crate::{
     cpis::types::audit::Interaction,
-    fhir::definitions::{DATE, Definitions, PUBLISHER},
+    fhir::definitions::{DATE, Definitions, OwnParameter, PUBLISHER, search_parameter},
 };
 
 /// Name of the topic of unscheduled accesses, below the base.
@@ -23,9 +27,8 @@ pub const ACCESS_TOPIC: &str = "SubscriptionTopic/cpis-access";
 /// All that can be subscribed to.
 const TOPICS: &[&str] = &[ACCESS_TOPIC];
 
-pub const PARAMETERS: &[Parameter] = &[Parameter::new(
+pub const PARAMETERS: &[Parameter] = &[Parameter::special(
     "mode",
-    "special",
     "full (or absent): everything; normative: the resource types that are normative in R4; terminology: the code systems, \
      as TerminologyCapabilities",
 )];
@@ -197,7 +200,7 @@ fn resource(name: &str, routes: &[&Route], base: &str, definitions: &Definitions
     };
     let versioned = ["create", "update", "vread"].into_iter().any(has);
     let parameters = of(Interaction::SearchType).map(|route| route.parameters).unwrap_or_default();
-    let selecting = parameters.iter().filter(|parameter| parameter.kind != "special");
+    let selecting = parameters.iter().filter(|parameter| parameter.selects());
     let mut statement = json!({
         "type": name,
         "supportedProfile": definitions.profiles(name).collect::<Vec<_>>(),
@@ -215,8 +218,8 @@ fn resource(name: &str, routes: &[&Route], base: &str, definitions: &Definitions
         "searchParam": selecting
             .map(|parameter| json!({
                 "name": parameter.name,
-                "definition": definition_of(name, parameter),
-                "type": parameter.kind,
+                "definition": parameter.canonical(name, base),
+                "type": parameter.kind.code(),
                 "documentation": parameter.about,
             }))
             .collect::<Vec<_>>(),
@@ -262,26 +265,36 @@ fn operations(name: &str, routes: &[&Route], definitions: &Definitions) -> Vec<V
 }
 
 /// The includes that a search knows.
-fn included(parameters: &[Parameter], name: &str) -> Vec<&'static str> {
-    let text = parameters.iter().find(|parameter| parameter.name == name).map(|p| p.about).unwrap_or_default();
-    let known =
-        ["Flag:patient", "Flag:subject", "Flag:author", "AuditEvent:patient", "AuditEvent:entity", "AuditEvent:agent"];
-    known.into_iter().filter(|include| text.contains(include)).collect()
+fn included(parameters: &[Parameter], name: &str) -> &'static [&'static str] {
+    parameters.iter().find(|parameter| parameter.name == name).map_or(&[], |parameter| parameter.values)
 }
 
-/// Canonical of what defines a parameter of a resource type.
-fn definition_of(resource: &str, parameter: &Parameter) -> String {
-    let id = match (resource, parameter.name) {
-        (_, "_id") => "Resource-id".to_owned(),
-        ("CarePlan" | "CareTeam" | "Flag", "patient") => "clinical-patient".to_owned(),
-        (
-            "CodeSystem" | "OperationDefinition" | "SearchParameter" | "StructureDefinition" | "ValueSet",
-            name @ ("url" | "name" | "status" | "version"),
-        ) => format!("conformance-{name}"),
-        (resource, name) => format!("{resource}-{name}"),
-    };
-    format!("http://hl7.org/fhir/SearchParameter/{id}")
+/// The parameters that R4 lacks and this server defines, as `SearchParameter`s.
+pub fn own_parameters(routes: &Routes, base_url: &str) -> Vec<Value> {
+    let mut made: BTreeMap<String, Value> = BTreeMap::new();
+    for route in routes.all().iter().filter(|route| route.interaction == Interaction::SearchType) {
+        let Some(resource) = route.resource else { continue };
+        for parameter in route.parameters.iter().filter(|parameter| parameter.definition == Definition::Own) {
+            let Some(canonical) = parameter.canonical(resource, base_url) else { continue };
+            let row = OwnParameter {
+                canonical: &canonical,
+                resource,
+                name: parameter.name,
+                kind: parameter.kind.code(),
+                expression: &parameter.expression(resource),
+                description: parameter.about,
+                comparators: if parameter.kind == Kind::Date { &COMPARATORS } else { &[] },
+                modifiers: parameter.modifiers,
+            };
+            let definition = search_parameter(&row);
+            made.insert(canonical, definition);
+        }
+    }
+    made.into_values().collect()
 }
+
+/// Prefixes of a date.
+const COMPARATORS: [&str; 9] = ["eq", "ne", "gt", "ge", "lt", "le", "sa", "eb", "ap"];
 
 /// The code systems that are published here. Nothing is expanded, validated or translated.
 fn terminology(base: &str, definitions: &Definitions) -> Value {

@@ -138,8 +138,8 @@ fn operation_id(route: &Route) -> String {
 fn parameters(route: &Route) -> Vec<Parameter> {
     let text = || Some(RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::String))));
     let mut parameters = Vec::new();
-    if route.path.contains("{id}") {
-        let id = ParameterBuilder::new().name("id").parameter_in(ParameterIn::Path).required(Required::True);
+    for name in ["id", "vid"].into_iter().filter(|name| route.path.contains(&format!("{{{name}}}"))) {
+        let id = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
         parameters.push(id.schema(text()).build());
     }
     if route.body != Body::Form {

@@ -9,9 +9,9 @@ use super::{
     answer::Answer,
     audit_event, bundle, care_plan, care_team, definitions,
     dispatch::{Call, OpenCall},
-    everything, flag, metadata, organization, patient, patient_flag, practitioner_role,
-    query::Parameter,
+    everything, flag, history, metadata, organization, patient, patient_flag, practitioner_role,
     refusal::{Case, Refusal},
+    search::{Parameter, result::OF_ONE},
     subscription, validate,
 };
 use crate::cpis::types::{
@@ -42,7 +42,7 @@ pub enum Handled {
 #[derive(Clone, Copy)]
 pub struct Route {
     pub method: &'static str,
-    /// Below the FHIR base; `{id}` stands for one segment.
+    /// Below the FHIR base; `{id}` and `{vid}` stand for one segment each.
     pub path: &'static str,
     /// Resource type of the `CapabilityStatement`; none for what belongs to the system.
     pub resource: Option<&'static str>,
@@ -177,6 +177,47 @@ macro_rules! search {
     };
 }
 
+/// A version, the history of a resource, and that of its type.
+macro_rules! history {
+    ($type:literal, $callers:expr, $version:literal, $instance:literal, $all:literal) => {
+        [
+            route!(
+                "GET",
+                concat!("/", $type, "/{id}/_history/{vid}"),
+                Some($type),
+                Vread,
+                $callers,
+                OF_ONE,
+                Body::None,
+                by!(history::vread),
+                $version
+            ),
+            route!(
+                "GET",
+                concat!("/", $type, "/{id}/_history"),
+                Some($type),
+                HistoryInstance,
+                $callers,
+                history::PARAMETERS,
+                Body::None,
+                by!(history::of_instance),
+                $instance
+            ),
+            route!(
+                "GET",
+                concat!("/", $type, "/_history"),
+                Some($type),
+                HistoryType,
+                $callers,
+                history::PARAMETERS,
+                Body::None,
+                by!(history::of_type),
+                $all
+            ),
+        ]
+    };
+}
+
 /// Every route.
 pub struct Routes(Vec<Route>);
 
@@ -196,25 +237,31 @@ impl Default for Routes {
         let others = [
             route!("GET", "/metadata", None, Operation, &[], metadata::PARAMETERS, Body::None, Handled::Open(metadata::metadata), "The CapabilityStatement of this server.").honours(&["If-None-Match"]),
             route!("POST", "", None, Batch, AUTHORITY, &[], Body::Resource("Bundle"), by!(bundle::upload), "An upload: a batch or transaction Bundle of an authority's records."),
-            route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, &[], Body::None, by!(care_team::read), "One plan's care team."),
-            route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, &[], Body::None, by!(care_plan::read), "One plan."),
+            route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, OF_ONE, Body::None, by!(care_team::read), "One plan's care team."),
+            route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, OF_ONE, Body::None, by!(care_plan::read), "One plan."),
             route!("GET", "/PatientFlag", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::None, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
             route!("POST", "/PatientFlag/_search", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::Form, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
-            route!("GET", "/Flag/{id}", Some("Flag"), Read, CLINICAL_OR_AUTHORITY, &[], Body::None, by!(flag::read), "One plan's flag."),
+            route!("GET", "/Flag/{id}", Some("Flag"), Read, CLINICAL_OR_AUTHORITY, OF_ONE, Body::None, by!(flag::read), "One plan's flag."),
             route!("POST", "/Flag", Some("Flag"), Create, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::create), "Registers a plan, or corrects the one that is meant.").honours(&["If-None-Exist"]),
             route!("PUT", "/Flag/{id}", Some("Flag"), Update, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::update), "Corrects an own plan."),
             route!("DELETE", "/Flag/{id}", Some("Flag"), Delete, AUTHORITY, &[], Body::None, by!(flag::delete), "Takes away an own plan that was registered in error."),
-            route!("GET", "/Patient/{id}", Some("Patient"), Read, CLINICAL_OR_AUTHORITY, &[], Body::None, by!(patient::read), "A child by NHS number."),
+            route!("GET", "/Patient/{id}", Some("Patient"), Read, CLINICAL_OR_AUTHORITY, OF_ONE, Body::None, by!(patient::read), "A child by NHS number."),
             route!("PUT", "/Patient/{id}", Some("Patient"), Update, AUTHORITY, &[], Body::Resource("Patient"), by!(patient::update), "Replaces an authority's own data of a child.").may_create(),
             route!("GET", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::None, by!(everything::get), "All that is held of a child: plans, authorities, accesses."),
             route!("POST", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(everything::post), "The same; for clients that keep numbers out of GET."),
-            route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, &[], Body::None, by!(organization::read), "An organisation by ODS code.").honours(&["If-None-Match"]),
+            route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, OF_ONE, Body::None, by!(organization::read), "An organisation by ODS code.").honours(&["If-None-Match"]),
             route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers."),
-            route!("GET", "/AuditEvent/{id}", Some("AuditEvent"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(audit_event::read), "One event: auditors any, an authority the accesses that its notifications name."),
-            route!("GET", "/PractitionerRole/{id}", Some("PractitionerRole"), Read, &[Role::LocalAuthority, Role::Auditor], &[], Body::None, by!(practitioner_role::read), "Who made an access that the caller may see."),
+            route!("GET", "/AuditEvent/{id}", Some("AuditEvent"), Read, &[Role::LocalAuthority, Role::Auditor], OF_ONE, Body::None, by!(audit_event::read), "One event: auditors any, an authority the accesses that its notifications name."),
+            route!("GET", "/PractitionerRole/{id}", Some("PractitionerRole"), Read, &[Role::LocalAuthority, Role::Auditor], OF_ONE, Body::None, by!(practitioner_role::read), "Who made an access that the caller may see."),
             route!("POST", "/Subscription", Some("Subscription"), Create, AUTHORITY, &[], Body::Resource("Subscription"), by!(subscription::create), "Asks to be told of accesses by a rest-hook."),
-            route!("GET", "/Subscription/{id}", Some("Subscription"), Read, AUTHORITY, &[], Body::None, by!(subscription::read), "An own subscription."),
+            route!("GET", "/Subscription/{id}", Some("Subscription"), Read, AUTHORITY, OF_ONE, Body::None, by!(subscription::read), "An own subscription."),
             route!("DELETE", "/Subscription/{id}", Some("Subscription"), Delete, AUTHORITY, &[], Body::None, by!(subscription::delete), "Ends an own subscription."),
+        ];
+        let histories = [
+            history!("Flag", AUTHORITY, "One version of an own plan's flag, with the status of its own day.", "The versions of an own plan's flag, newest first; also of a deleted one.", "The versions of all own flags in the order of recording, newest first."),
+            history!("Patient", AUTHORITY, "One version of an authority's own data of a child.", "The versions of an authority's own data of a child, newest first.", "The versions of an authority's own data of all children in the order of recording, newest first."),
+            history!("Organization", EVERYBODY, "One version of an organisation.", "The versions of an organisation, newest first.", "The versions of all organisations in the order of recording, newest first.")
+                .map(|route| if route.interaction == Interaction::Vread { route.honours(&["If-None-Match"]) } else { route }),
         ];
         let published = [
             published!("CodeSystem", definitions::CODE_SYSTEM),
@@ -241,8 +288,8 @@ impl Default for Routes {
             validated!("Subscription", ""),
             validated!("Subscription", "/{id}"),
         ];
-        let rows = searches.into_iter().flatten().chain(others).chain(published.into_iter().flatten());
-        Self(rows.chain(validated).collect())
+        let rows = searches.into_iter().flatten().chain(others).chain(histories.into_iter().flatten());
+        Self(rows.chain(published.into_iter().flatten()).chain(validated).collect())
     }
 }
 
@@ -291,7 +338,7 @@ impl Route {
         loop {
             match (pattern.next(), path.next()) {
                 (None, None) => return true,
-                (Some("{id}"), Some(id)) if !id.is_empty() && !id.starts_with(['_', '$']) => {}
+                (Some("{id}" | "{vid}"), Some(id)) if !id.is_empty() && !id.starts_with(['_', '$']) => {}
                 (Some(one), Some(other)) if one == other => {}
                 // Some clients encode the dollar sign of an operation.
                 (Some(one), Some(other)) if one.starts_with('$') && other.strip_prefix("%24") == one.get(1..) => {}
@@ -302,8 +349,17 @@ impl Route {
 
     /// The `{id}` of a path, decoded; empty when the path has none or it is no FHIR id.
     pub fn id_of(&self, base: &str, path: &str) -> String {
+        self.segment_of("{id}", base, path)
+    }
+
+    /// The `{vid}` of a path, as [`Route::id_of`].
+    pub fn vid_of(&self, base: &str, path: &str) -> String {
+        self.segment_of("{vid}", base, path)
+    }
+
+    fn segment_of(&self, name: &str, base: &str, path: &str) -> String {
         let below = path.strip_prefix(base).unwrap_or_default();
-        let id = self.path.split('/').zip(below.split('/')).find(|(pattern, _)| *pattern == "{id}").map(|(_, id)| id);
+        let id = self.path.split('/').zip(below.split('/')).find(|(pattern, _)| *pattern == name).map(|(_, id)| id);
         let id = percent_decode_str(id.unwrap_or_default()).decode_utf8().unwrap_or_default();
         let fits = id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
         if fits { id.into_owned() } else { String::new() }

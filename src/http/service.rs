@@ -31,7 +31,7 @@ pub struct HttpSettings {
 pub struct Service {
     pub gateway: Gateway,
     pub tokens: Arc<Tokens>,
-    pub validators: Validators,
+    pub validators: &'static Validators,
     pub settings: HttpSettings,
     /// What the gateway says of itself, made once.
     pub published: Published,

@@ -7,9 +7,10 @@ use uuid::Uuid;
 use super::{
     answer::Answer,
     dispatch::Call,
-    query::{Parameter, bad_value},
+    query::bad_value,
     refusal::{Case, Refusal},
     routes::Routes,
+    search::Parameter,
     subscription,
 };
 use crate::{
@@ -29,10 +30,9 @@ use crate::{
 };
 
 pub const PARAMETERS: &[Parameter] = &[
-    Parameter::new("mode", "special", "create or update: also whether this server takes that; profile: as without"),
-    Parameter::new(
+    Parameter::special("mode", "create or update: also whether this server takes that; profile: as without"),
+    Parameter::special(
         "profile",
-        "special",
         "http://hl7.org/fhir/StructureDefinition/{type}: R4 alone; or the profile of this server for what is sent",
     ),
 ];
@@ -70,7 +70,7 @@ pub async fn validate(call: Call) -> Result<Answer, Refusal> {
 
 /// The resource, mode and profile: in the query and the body, or in a Parameters resource.
 fn asked(call: &Call) -> Result<Asked, Refusal> {
-    let resource_type = call.resource.unwrap_or_default();
+    let resource_type = call.resource;
     let in_path = id_in_path(call)?;
     let values = if resource_type == "Bundle" { json::BUNDLE_VALUES } else { json::RESOURCE_VALUES };
     let body = json::parse(&call.body, values).map_err(|fault| Refusal::of_body(vec![fault.issue()]))?;
@@ -219,7 +219,7 @@ impl Asked {
         let reading = Reading {
             sender: authority.then_some(&call.caller.organization.ods),
             zone: service.gateway.calendar.zone(),
-            validators: &service.validators,
+            validators: service.validators,
             max_entries: service.settings.max_entries,
         };
         let alone = |record: RecordChange| -> Vec<Issue> {

@@ -1,17 +1,20 @@
 //! Organisations and the clients registered for them.
 
-use diesel::prelude::*;
+use diesel::{prelude::*, sql_types::Bool};
 
 use super::{
     Conn, StoreError,
-    schema::{client, organization},
+    history::{Span, histories, walk},
+    schema::{client, organization, organization_version as version},
 };
 use crate::{
     clock::from_millis,
     cpis::types::{
         OdsCode, Organization, Phone,
         caller::{Client, Role},
-        organization::{CareSetting, OrganizationKind, OrganizationSearch},
+        history::{HistoryAsked, HistoryPage, Recorded},
+        organization::{CareSetting, NamePart, OrganizationKind, OrganizationSearch, searchable},
+        page::Place,
         upload::OrganizationChange,
     },
 };
@@ -89,17 +92,23 @@ pub fn get_all(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Organization>, StoreE
     rows.into_iter().map(Organization::try_from).collect()
 }
 
+type Backend = <Conn as diesel::Connection>::Backend;
+type Condition<'a> = Box<dyn BoxableExpression<organization::table, Backend, SqlType = Bool> + 'a>;
+
 macro_rules! matching {
     ($search:expr) => {{
         let search: &OrganizationSearch = $search;
         let mut query = organization::table.into_boxed();
-        if let Some(ods) = &search.ods {
-            query = query.filter(organization::ods.eq(ods.as_str().to_owned()));
+        if let Some(codes) = &search.ods {
+            let codes: Vec<String> = codes.iter().map(|ods| ods.as_str().to_owned()).collect();
+            query = query.filter(organization::ods.eq_any(codes));
         }
-        if let Some(name) = &search.name {
-            let pattern =
-                format!("{}%", name.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
-            query = query.filter(organization::name_search.like(pattern).escape('\\'));
+        if let Some(parts) = &search.name {
+            let mut any: Condition<'_> = Box::new(organization::id.lt(0));
+            for part in parts {
+                any = Box::new(any.or(organization::name_search.like(pattern(part)).escape('\\')));
+            }
+            query = query.filter(any);
         }
         if let Some(active) = search.active {
             query = query.filter(organization::active.eq(active));
@@ -108,24 +117,45 @@ macro_rules! matching {
     }};
 }
 
-/// A page of organisations by ascending key.
+fn pattern(part: &NamePart) -> String {
+    let (text, before) = match part {
+        NamePart::Beginning(text) => (text, ""),
+        NamePart::Anywhere(text) => (text, "%"),
+    };
+    format!("{before}{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+}
+
+/// At most `limit` organisations, the nearest to the place first: by name (as searches compare it), then by key. With
+/// `descending` the order is turned round, and what comes after with it.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn search(conn: &mut Conn, search: &OrganizationSearch, limit: i64) -> Result<Vec<Organization>, StoreError> {
-    let mut query = matching!(search);
-    if let Some(after) = search.after_id {
-        query = query.filter(organization::id.gt(after));
+pub fn search(
+    conn: &mut Conn,
+    search: &OrganizationSearch,
+    place: Option<&Place<(String, i64)>>,
+    descending: bool,
+    limit: i64,
+) -> Result<Vec<(String, Organization)>, StoreError> {
+    let mut query = matching!(search).limit(limit);
+    let upwards = matches!(place, Some(Place::Before(_))) == descending;
+    if let Some(((name, id), _)) = place.map(Place::key) {
+        let (name, id) = (name.clone(), *id);
+        let same = organization::name_search.eq(name.clone());
+        query = if upwards {
+            query.filter(organization::name_search.gt(name).or(same.and(organization::id.gt(id))))
+        } else {
+            query.filter(organization::name_search.lt(name).or(same.and(organization::id.lt(id))))
+        };
     }
-    let rows: Vec<OrganizationRow> =
-        query.order(organization::id).limit(limit).select(OrganizationRow::as_select()).load(conn)?;
-    rows.into_iter().map(Organization::try_from).collect()
-}
-
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn count(conn: &mut Conn, search: &OrganizationSearch) -> Result<i64, StoreError> {
-    Ok(matching!(search).count().get_result(conn)?)
+    query = if upwards {
+        query.order((organization::name_search.asc(), organization::id.asc()))
+    } else {
+        query.order((organization::name_search.desc(), organization::id.desc()))
+    };
+    let rows: Vec<(String, OrganizationRow)> =
+        query.select((organization::name_search, OrganizationRow::as_select())).load(conn)?;
+    rows.into_iter().map(|(name, row)| Ok((name, row.try_into()?))).collect()
 }
 
 /// What is stored of a new organisation.
@@ -146,11 +176,12 @@ pub struct NewOrganization {
 /// # Errors
 /// [`StoreError::Race`] when the code exists.
 pub fn create(conn: &mut Conn, new: &NewOrganization, now_ms: i64) -> Result<i64, StoreError> {
-    Ok(diesel::insert_into(organization::table)
+    let recorded_ms = recording_instant(conn, now_ms)?;
+    let id = diesel::insert_into(organization::table)
         .values((
             organization::ods.eq(new.ods.as_str()),
             organization::name.eq(&new.name),
-            organization::name_search.eq(new.name.to_lowercase()),
+            organization::name_search.eq(searchable(&new.name)),
             organization::kind.eq(new.kind.code()),
             organization::care_setting.eq(new.care_setting.map(CareSetting::code)),
             organization::sensitive.eq(new.sensitive),
@@ -159,10 +190,12 @@ pub fn create(conn: &mut Conn, new: &NewOrganization, now_ms: i64) -> Result<i64
             organization::part_of.eq(new.part_of.as_ref().map(OdsCode::as_str)),
             organization::active.eq(true),
             organization::version.eq(1_i64),
-            organization::updated_ms.eq(now_ms),
+            organization::updated_ms.eq(recorded_ms),
         ))
         .returning(organization::id)
-        .get_result(conn)?)
+        .get_result(conn)?;
+    keep_version(conn, id)?;
+    Ok(id)
 }
 
 /// Replaces what an authority says of itself; the version goes up by one.
@@ -170,17 +203,144 @@ pub fn create(conn: &mut Conn, new: &NewOrganization, now_ms: i64) -> Result<i64
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn update(conn: &mut Conn, id: i64, change: &OrganizationChange, now_ms: i64) -> Result<(), StoreError> {
+    let recorded_ms = recording_instant(conn, now_ms)?;
     diesel::update(organization::table.find(id))
         .set((
             change.name.as_ref().map(|name| organization::name.eq(name)),
-            change.name.as_ref().map(|name| organization::name_search.eq(name.to_lowercase())),
+            change.name.as_ref().map(|name| organization::name_search.eq(searchable(name))),
             organization::office_phone.eq(change.office_phone.as_ref().map(Phone::as_str)),
             organization::duty_phone.eq(Some(change.duty_phone.as_str())),
             organization::version.eq(organization::version + 1),
-            organization::updated_ms.eq(now_ms),
+            organization::updated_ms.eq(recorded_ms),
+        ))
+        .execute(conn)?;
+    keep_version(conn, id)
+}
+
+/// The key of PostgreSQL's advisory lock around the numbering of organisations' versions.
+const VERSION_LOCK: i64 = 0x4350_4956;
+
+/// When the next version of an organisation is recorded: now, or when the newest one of any was, if a clock has gone back
+/// since. Holds back other changes of organisations until this one is committed, so that versions are seen in the order of
+/// their numbers (on SQLite the one writer does).
+fn recording_instant(conn: &mut Conn, now_ms: i64) -> Result<i64, StoreError> {
+    if let Conn::Postgres(c) = conn {
+        diesel::sql_query(format!("select pg_advisory_xact_lock({VERSION_LOCK})")).execute(c)?;
+    }
+    let newest = version::table.order(version::id.desc()).select(version::recorded_ms);
+    Ok(newest.first::<i64>(conn).optional()?.map_or(now_ms, |newest| newest.max(now_ms)))
+}
+
+/// Keeps the organisation as it is now.
+fn keep_version(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
+    let row: OrganizationRow = organization::table.find(id).select(OrganizationRow::as_select()).first(conn)?;
+    diesel::insert_into(version::table)
+        .values((
+            version::organization_id.eq(row.id),
+            version::version.eq(row.version),
+            version::name.eq(row.name),
+            version::kind.eq(row.kind),
+            version::care_setting.eq(row.care_setting),
+            version::sensitive.eq(row.sensitive),
+            version::office_phone.eq(row.office_phone),
+            version::duty_phone.eq(row.duty_phone),
+            version::part_of.eq(row.part_of),
+            version::active.eq(row.active),
+            version::recorded_ms.eq(row.updated_ms),
         ))
         .execute(conn)?;
     Ok(())
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = version)]
+struct VersionRow {
+    id: i64,
+    organization_id: i64,
+    version: i64,
+    name: String,
+    kind: String,
+    care_setting: Option<String>,
+    sensitive: bool,
+    office_phone: Option<String>,
+    duty_phone: Option<String>,
+    part_of: Option<String>,
+    active: bool,
+    recorded_ms: i64,
+}
+
+histories! {
+    version by organization_id, VersionRow,
+    all: version::table,
+    of_type: |_everybody: ()| version::table
+}
+
+/// One version of an organisation.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn at(conn: &mut Conn, id: i64, number: i64) -> Result<Option<Recorded<Organization>>, StoreError> {
+    let row: Option<VersionRow> = version::table
+        .filter(version::organization_id.eq(id).and(version::version.eq(number)))
+        .select(VersionRow::as_select())
+        .first(conn)
+        .optional()?;
+    Ok(recorded(conn, row.into_iter().collect(), |row| row.version)?.pop())
+}
+
+/// A page of the versions of one organisation, numbered by version, and how many there are in all pages.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn history(
+    conn: &mut Conn,
+    id: i64,
+    asked: &HistoryAsked,
+) -> Result<(HistoryPage<Recorded<Organization>>, i64), StoreError> {
+    let (page, total) = of_instance(conn, id, asked)?;
+    Ok((HistoryPage { versions: recorded(conn, page.versions, |row| row.version)?, next: page.next }, total))
+}
+
+/// A page of the versions of all organisations, numbered in the order of recording.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn history_of(conn: &mut Conn, asked: &HistoryAsked) -> Result<HistoryPage<Recorded<Organization>>, StoreError> {
+    let page = of_type(conn, (), i64::MAX, asked)?;
+    Ok(HistoryPage { versions: recorded(conn, page.versions, |row| row.id)?, next: page.next })
+}
+
+/// The rows as versions of their organisations; the code never changes.
+fn recorded(
+    conn: &mut Conn,
+    rows: Vec<VersionRow>,
+    number: impl Fn(&VersionRow) -> i64,
+) -> Result<Vec<Recorded<Organization>>, StoreError> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.organization_id).collect();
+    let codes = organization::table.filter(organization::id.eq_any(ids)).select((organization::id, organization::ods));
+    let codes: Vec<(i64, String)> = codes.load(conn)?;
+    let mut versions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let code = codes.iter().find(|(id, _)| *id == row.organization_id);
+        let (_, ods) = code.ok_or(StoreError::Corrupt("organization_version.organization_id"))?;
+        let (newest, number) = (!is_followed(conn, &row, i64::MAX)?, number(&row));
+        let content = OrganizationRow {
+            id: row.organization_id,
+            ods: ods.clone(),
+            name: row.name,
+            kind: row.kind,
+            care_setting: row.care_setting,
+            sensitive: row.sensitive,
+            office_phone: row.office_phone,
+            duty_phone: row.duty_phone,
+            part_of: row.part_of,
+            active: row.active,
+            version: row.version,
+            updated_ms: row.recorded_ms,
+        };
+        versions.push(Recorded { number, newest, content: content.try_into()? });
+    }
+    Ok(versions)
 }
 
 /// Holds the authority for one change at a time (PostgreSQL; on SQLite the one writer does). Look-ups that put an access

@@ -67,6 +67,9 @@ async fn they_are_searched() {
         ("StructureDefinition?type=CareTeam", vec!["cpis-shown-care-team"]),
         ("OperationDefinition?code=validate", vec!["cpis-validate"]),
         ("SearchParameter?base=Observation", vec![]),
+        ("SearchParameter?base=Flag&code=status", vec!["Flag-status"]),
+        ("ValueSet?name:contains=flag", vec!["cpis-flag-category", "cpis-flag-code"]),
+        ("ValueSet?_id:not=cpis-plan-type&reference=http://snomed.info/sct", vec![]),
         ("SearchParameter?code=nothing", vec![]),
     ] {
         let reply = app.anonymous().get(&format!("/{query}")).await;
@@ -78,7 +81,7 @@ async fn they_are_searched() {
         assert_eq!(app.anonymous().form(&format!("/{kind}/_search"), form).await.json["entry"], reply.json["entry"]);
     }
     app.anonymous().get("/ValueSet?code=CPR01").await.assert_refused(400, "not-supported", "INVALID_VALUE");
-    app.anonymous().get("/ValueSet?name:exact=x").await.assert_refused(400, "not-supported", "INVALID_VALUE");
+    app.anonymous().get("/ValueSet?name:text=x").await.assert_refused(400, "not-supported", "INVALID_VALUE");
     app.anonymous().get("/ValueSet?name=").await.assert_refused(400, "value", "INVALID_VALUE");
     app.anonymous().post("/ValueSet/_search", &json!({})).await.assert_refused(415, "not-supported", "INVALID_VALUE");
     let accept = app.anonymous().header("Accept", "application/fhir+xml").get("/ValueSet").await;

@@ -84,6 +84,9 @@ async fn the_capability_statement_says_what_the_api_description_says() {
                     state("GET", format!("/{name}"));
                     state("POST", format!("/{name}/_search"));
                 }
+                "vread" => state("GET", format!("/{name}/{{id}}/_history/{{vid}}")),
+                "history-instance" => state("GET", format!("/{name}/{{id}}/_history")),
+                "history-type" => state("GET", format!("/{name}/_history")),
                 other => panic!("{name} {other}"),
             }
         }
@@ -118,7 +121,7 @@ async fn the_capability_statement_says_what_the_api_description_says() {
             .flatten()
             .filter(|p| p["in"] == "query")
             .map(|p| p["name"].as_str().expect("a name").to_owned())
-            .filter(|name| !name.starts_with('_') || name == "_id")
+            .filter(|name| !name.starts_with('_') || name == "_id" || name == "_lastUpdated")
             .collect();
         assert_eq!(codes(resource, "searchParam", "name"), described, "{name}");
     }
@@ -161,6 +164,7 @@ async fn the_capability_statement_is_valid() {
                     .contains(&kind)
             );
         }
+        assert_eq!(resource["readHistory"], codes(resource, "interaction", "code").contains("vread"), "{name}");
         for operation in resource["operation"].as_array().into_iter().flatten() {
             assert!(operation["name"].is_string() && operation["definition"].is_string(), "{name}");
         }
@@ -218,7 +222,11 @@ async fn the_capability_statement_is_complete() {
         ("CareTeam", "conditionalRead", json!("not-supported")),
         ("CodeSystem", "conditionalRead", json!("not-match")),
         ("AuditEvent", "referencePolicy", json!(["literal", "logical"])),
-        ("Flag", "searchInclude", json!(["Flag:patient", "Flag:subject", "Flag:author"])),
+        (
+            "Flag",
+            "searchInclude",
+            json!(["Flag:patient", "Flag:subject", "Flag:author", "Flag:detail", "CarePlan:care-team"]),
+        ),
         ("Flag", "searchRevInclude", json!(["AuditEvent:patient", "AuditEvent:entity"])),
     ] {
         assert_eq!(of(name)[element], value, "{name}.{element}");
@@ -415,7 +423,7 @@ async fn only_what_tells_nothing_of_anybody_is_open() {
     let document = app.anonymous().get("//openapi.json").await.json;
     for (method, path) in described(&app, &document) {
         let published = PUBLISHED.iter().find(|kind| path.starts_with(&format!("/{kind}")));
-        let path = path.replace("{id}", "9990000018");
+        let path = path.replace("{id}", "9990000018").replace("{vid}", "1");
         let form = path.ends_with("_search");
         let body = matches!(method.as_str(), "POST" | "PUT").then(|| match form {
             true => ("application/x-www-form-urlencoded", Vec::new()),
