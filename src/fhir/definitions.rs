@@ -28,6 +28,8 @@ const EMBEDDED: &[Embedded] = &embedded! {
     "CodeSystem" / "england-flag-category-patient",
     "CodeSystem" / "spine-error-or-warning-code",
     "OperationDefinition" / "cpis-everything",
+    "OperationDefinition" / "cpis-subscription-events",
+    "OperationDefinition" / "cpis-subscription-status",
     "OperationDefinition" / "cpis-validate",
     "StructureDefinition" / "cpis-access-author",
     "StructureDefinition" / "cpis-access-event",

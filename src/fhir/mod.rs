@@ -4,6 +4,7 @@
 pub mod datatype;
 pub mod date;
 pub mod definitions;
+pub mod etag;
 pub mod json;
 pub mod outcome;
 pub mod render;

@@ -19,6 +19,8 @@ mod organization;
 mod patient;
 mod patient_flag;
 mod practitioner_role;
+mod precondition;
+mod prefer;
 mod query;
 mod refusal;
 mod request_id;
@@ -33,7 +35,9 @@ mod validate;
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource, Route,
-    guard::fn_guard,
+    dev::Service as _,
+    guard::{Any, Get, Head, fn_guard},
+    http::Method,
     middleware::DefaultHeaders,
     web::{self, Data, Payload, ServiceConfig},
 };
@@ -56,8 +60,8 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
     config
         .app_data(service)
         .app_data(Data::new(Routes::default()))
-        .service(only_get("/_ping", web::get().to(health::ping)))
-        .service(only_get("/_status", web::get().to(health::status)))
+        .service(only_get("/_ping", read().to(health::ping)))
+        .service(only_get("/_status", read().to(health::status)))
         .service(
             web::resource("/sandbox/token")
                 .route(web::post().to(sandbox::token))
@@ -70,6 +74,13 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
                     path == "/openapi.json" || path.starts_with("/docs/")
                 }))
                 .wrap(DefaultHeaders::new().add(("Content-Security-Policy", PAGE_POLICY)))
+                // Its files know GET only; the server leaves the body of a HEAD out whoever made it.
+                .wrap_fn(|mut request, next| {
+                    if request.method() == Method::HEAD {
+                        request.head_mut().method = Method::GET;
+                    }
+                    next.call(request)
+                })
                 // Without that the page would ask a validator on the internet about the document.
                 .service(
                     SwaggerUi::new("/docs/{_:.*}")
@@ -77,7 +88,7 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
                         .config(Config::default().validator_url("none")),
                 ),
         )
-        .route("/docs", web::get().to(docs))
+        .route("/docs", read().to(docs))
         .default_service(web::to(below_base));
 }
 
@@ -85,10 +96,15 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
 const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
                            base-uri 'none'; frame-ancestors 'none'";
 
+/// GET and HEAD.
+fn read() -> Route {
+    web::route().guard(Any(Get()).or(Head()))
+}
+
 fn only_get(path: &str, route: Route) -> Resource {
     let refuse = |request: HttpRequest| async move {
         let ids = RequestIds::of(request.headers()).unwrap_or_default();
-        dispatch::respond(&Answer::from(&Refusal::method("GET")), &ids, false)
+        dispatch::respond(&Answer::from(&Refusal::method("GET, HEAD")), &ids, false)
     };
     web::resource(path).route(route).default_service(web::to(refuse))
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cpis::types::{
-        NhsNumber,
+        NhsNumber, Precondition,
         audit::Interaction,
         caller::Role,
         upload::{OrganizationChange, RecordChange},
@@ -233,7 +233,9 @@ impl Asked {
             },
             "Patient" => self.of_patient(&reading),
             "Organization" => self.of_organization(&reading),
-            "Subscription" => subscription::judged(service, self.resource.clone()).err().unwrap_or_default(),
+            "Subscription" => {
+                subscription::judged(service, self.resource.clone(), self.updated()).err().unwrap_or_default()
+            }
             "Bundle" if matches!(text(&self.resource, "type"), Some("batch" | "transaction")) => {
                 self.of_upload(call, &reading)
             }
@@ -242,10 +244,15 @@ impl Asked {
         }
     }
 
+    /// The id of what an update is for.
+    fn updated(&self) -> Option<Uuid> {
+        let id = self.id.as_deref().filter(|_| self.mode == Mode::Update);
+        id.and_then(|id| Uuid::parse_str(id).ok())
+    }
+
     fn flag_request(&self) -> FlagRequest {
-        let id = self.id.as_deref().and_then(|id| Uuid::parse_str(id).ok()).filter(|_| self.mode == Mode::Update);
-        match id {
-            Some(id) => FlagRequest::Update { id, if_match: None },
+        match self.updated() {
+            Some(id) => FlagRequest::Update { id, precondition: Precondition::None },
             None => FlagRequest::Create { if_none_exist: None },
         }
     }
@@ -270,7 +277,9 @@ impl Asked {
     fn of_patient(&self, reading: &Reading<'_>) -> Vec<Issue> {
         let id = self.id.as_deref().or_else(|| self.identified(system::NHS_NUMBER)).unwrap_or_default();
         match NhsNumber::parse(id) {
-            Ok(number) => read_patient(&self.with_id(id), number, None, reading).err().unwrap_or_default(),
+            Ok(number) => {
+                read_patient(&self.with_id(id), number, Precondition::None, reading).err().unwrap_or_default()
+            }
             Err(_) => {
                 let mut issues = reading.validators.validate(&self.resource, Profile::Cpis);
                 if issues.is_empty() {
@@ -285,7 +294,7 @@ impl Asked {
     fn of_organization(&self, reading: &Reading<'_>) -> Vec<Issue> {
         let id = self.id.as_deref().or_else(|| self.identified(system::ODS_CODE));
         let read = |id: &str| -> Result<OrganizationChange, Vec<Issue>> {
-            read_organization(&self.with_id(id), id, None, reading)
+            read_organization(&self.with_id(id), id, Precondition::None, reading)
         };
         match (id, reading.sender) {
             (Some(id), Some(_)) => read(id).err().unwrap_or_default(),

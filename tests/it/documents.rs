@@ -90,6 +90,12 @@ async fn the_capability_statement_says_what_the_api_description_says() {
                 other => panic!("{name} {other}"),
             }
         }
+        if resource["conditionalUpdate"] == true {
+            state("PUT", format!("/{name}"));
+        }
+        if resource["conditionalDelete"] == "single" {
+            state("DELETE", format!("/{name}"));
+        }
         for operation in codes(resource, "operation", "name") {
             let ends = format!("/${operation}");
             let begins = format!("/{name}/");
@@ -213,11 +219,16 @@ async fn the_capability_statement_is_complete() {
     for (name, element, value) in [
         ("Flag", "versioning", json!("versioned")),
         ("Flag", "conditionalCreate", json!(true)),
+        ("Flag", "conditionalUpdate", json!(true)),
+        ("Flag", "conditionalDelete", json!("single")),
+        ("Flag", "conditionalRead", json!("full-support")),
+        ("Flag", "readHistory", json!(true)),
         ("Flag", "updateCreate", json!(false)),
         ("Flag", "referencePolicy", json!(["literal", "logical"])),
         ("Patient", "updateCreate", json!(true)),
         ("Patient", "conditionalCreate", json!(false)),
-        ("Organization", "conditionalRead", json!("not-match")),
+        ("Organization", "conditionalRead", json!("full-support")),
+        ("Organization", "updateCreate", json!(true)),
         ("CareTeam", "versioning", json!("no-version")),
         ("CareTeam", "conditionalRead", json!("not-supported")),
         ("CodeSystem", "conditionalRead", json!("not-match")),
