@@ -7,6 +7,7 @@ mod bundle;
 mod care_plan;
 mod care_team;
 mod clinical;
+pub mod definitions;
 mod dispatch;
 mod everything;
 mod flag;
@@ -30,6 +31,7 @@ pub mod service;
 mod subscription;
 mod unscheduled;
 mod upload;
+mod validate;
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource, Route,

@@ -13,6 +13,7 @@ use super::{
     query::FORMAT,
     routes::{Body, Route, Routes},
 };
+use crate::cpis::types::audit::Interaction;
 
 const FHIR_JSON: &str = "application/fhir+json";
 const BEARER: &str = "bearer";
@@ -164,8 +165,12 @@ fn parameters(route: &Route) -> Vec<Parameter> {
     if matches!(route.method, "PUT" | "DELETE") {
         headers.push(("If-Match", "The version that must be current, such as W/\"3\""));
     }
-    if matches!(route.method, "PUT" | "POST") && route.resource.is_some() && matches!(route.body, Body::Resource(_)) {
+    let stores = route.interaction != Interaction::Operation && matches!(route.body, Body::Resource(_));
+    if matches!(route.method, "PUT" | "POST") && route.resource.is_some() && stores {
         headers.push(("Prefer", "return=minimal, representation or OperationOutcome"));
+    }
+    for name in route.honours {
+        headers.push((name, "A condition of this request (RFC 9110; FHIR conditional interactions)"));
     }
     for (name, about) in headers {
         let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).required(Required::False);
@@ -176,14 +181,15 @@ fn parameters(route: &Route) -> Vec<Parameter> {
 
 fn successes(route: &Route) -> Vec<(&'static str, &'static str)> {
     match (route.method, route.body) {
+        _ if route.path.ends_with("/$validate") => vec![("200", "Judged: every problem, or that there is none.")],
         ("DELETE", _) => vec![("204", "Deleted.")],
         ("POST", Body::Resource("Flag")) => {
             vec![("201", "Created."), ("200", "The plan was there: corrected, or unchanged.")]
         }
         ("POST", Body::Resource("Subscription")) => vec![("201", "Created; the handshake follows.")],
         ("PUT", _) => vec![("200", "Replaced, or unchanged."), ("201", "Created.")],
-        ("GET", _) if matches!(route.path, "/Organization/{id}" | "/Organization/{id}/_history/{vid}") => {
-            vec![("200", "Found."), ("304", "The version in If-None-Match is current.")]
+        _ if route.honours.contains(&"If-None-Match") => {
+            vec![("200", "Found."), ("304", "What If-None-Match names is current.")]
         }
         _ => vec![("200", "Found.")],
     }
@@ -193,6 +199,13 @@ fn refusals(route: &Route) -> Vec<(&'static str, &'static str)> {
     let mut refusals = vec![("400", "The request, or an id, header, parameter or body in it, is not valid.")];
     refusals.push(("406", "Another format than FHIR JSON was asked for."));
     if route.is_open() {
+        if route.path.contains("{id}") {
+            refusals.push(("404", "There is no such resource."));
+        }
+        if route.body != Body::None {
+            refusals.push(("413", "The body is too long."));
+            refusals.push(("415", "The body has another content type."));
+        }
         return refusals;
     }
     refusals.extend([
@@ -208,10 +221,11 @@ fn refusals(route: &Route) -> Vec<(&'static str, &'static str)> {
         refusals.push(("413", "The body is too long."));
         refusals.push(("415", "The body has another content type."));
     }
-    if matches!(route.body, Body::Resource(_)) {
+    let stores = route.interaction != Interaction::Operation;
+    if stores && matches!(route.body, Body::Resource(_)) {
         refusals.push(("422", "A CP-IS rule is broken; each issue has its CPR code."));
     }
-    if matches!(route.method, "PUT" | "DELETE" | "POST") && route.body != Body::Form {
+    if stores && matches!(route.method, "PUT" | "DELETE" | "POST") && route.body != Body::Form {
         refusals.push(("412", "If-Match or a condition failed."));
     }
     refusals
