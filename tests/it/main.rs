@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod api_pages;
 mod audit;
 mod callers;
 mod concurrency;
@@ -25,4 +26,3 @@ mod store_parity;
 mod subscriptions;
 mod two_authorities;
 mod upload;
-mod upload_page;
