@@ -4,12 +4,13 @@
 # make schemas       compares schemas/ with R4's own definitions, and the corpus with an independent validator
 # make test-release  the Postman collection against the release build
 # make tour          runs the README's tour against the sandbox that `make run` started and rewrites it
+# make postman-examples  runs the Postman collection on a fresh sandbox and saves what was answered as its examples
 
 TOOLS := $(CURDIR)/target/tools
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test schemas test-release tour install-build install-test format lint unit tests newman licences
+.PHONY: help run check test schemas test-release tour install-build install-test format lint unit tests newman licences postman-examples
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -62,6 +63,10 @@ schemas:
 newman:
 	cargo build --locked
 	scripts/test-newman.sh "$(TARGET)/debug/cpis-gateway"
+
+postman-examples: install-test
+	cargo build --locked
+	scripts/on-fresh-sandbox.sh "$(TARGET)/debug/cpis-gateway" scripts/postman-examples.mjs
 
 # Licences, banned crates and sources. Advisories need a database from the network: CONTRIBUTING.md.
 licences:

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod api_pages;
 mod audit;
 mod callers;
 mod concurrency;
@@ -26,5 +27,4 @@ mod store_parity;
 mod subscriptions;
 mod two_authorities;
 mod upload;
-mod upload_page;
 mod validate;
