@@ -27,5 +27,4 @@ mod store_parity;
 mod subscriptions;
 mod two_authorities;
 mod upload;
-mod upload_page;
 mod validate;
