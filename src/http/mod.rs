@@ -9,6 +9,7 @@ mod care_team;
 mod clinical;
 mod date_range;
 mod dispatch;
+mod docs;
 mod everything;
 mod flag;
 mod health;
@@ -30,12 +31,9 @@ mod unscheduled;
 mod upload;
 
 use actix_web::{
-    HttpRequest, HttpResponse, Resource, Route,
-    guard::fn_guard,
-    middleware::DefaultHeaders,
+    FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder,
     web::{self, Data, Payload, ServiceConfig},
 };
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::{
     answer::Answer,
@@ -49,51 +47,38 @@ pub use metadata::ACCESS_TOPIC;
 
 /// Registers everything that is served.
 pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
-    let base = service.settings.base_path.clone();
-    let document = openapi::document(&base, service.sandbox.is_some());
     config
         .app_data(service)
         .app_data(Data::new(Routes::default()))
-        .service(only_get("/_ping", web::get().to(health::ping)))
-        .service(only_get("/_status", web::get().to(health::status)))
+        .service(only_get("/_ping", health::ping))
+        .service(only_get("/_status", health::status))
         .service(
             web::resource("/sandbox/token")
                 .route(web::post().to(sandbox::token))
                 .default_service(web::to(sandbox::another_method)),
         )
-        .service(
-            web::scope("")
-                .guard(fn_guard(|context| {
-                    let path = context.head().uri.path();
-                    path == "/openapi.json" || path.starts_with("/docs/")
-                }))
-                .wrap(DefaultHeaders::new().add(("Content-Security-Policy", PAGE_POLICY)))
-                // Without that the page would ask a validator on the internet about the document.
-                .service(
-                    SwaggerUi::new("/docs/{_:.*}")
-                        .url("/openapi.json", document)
-                        .config(Config::default().validator_url("none")),
-                ),
-        )
-        .route("/docs", web::get().to(docs))
+        .configure(docs::configure)
         .default_service(web::to(below_base));
 }
 
-/// The API page may load and ask nothing but this server; its scripts set styles on elements.
-const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
-                           base-uri 'none'; frame-ancestors 'none'";
-
-fn only_get(path: &str, route: Route) -> Resource {
-    let refuse = |request: HttpRequest| async move {
-        let ids = RequestIds::of(request.headers()).unwrap_or_default();
-        dispatch::respond(&Answer::from(&Refusal::method("GET")), &ids, false)
-    };
-    web::resource(path).route(route).default_service(web::to(refuse))
+/// An address that is read only: GET and HEAD, which load balancers ask by.
+fn only_get<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let refuse = |request: HttpRequest| async move { respond_refusal(&request, &Refusal::method("GET, HEAD")) };
+    web::resource(path)
+        .route(web::get().to(handler.clone()))
+        .route(web::head().to(handler))
+        .default_service(web::to(refuse))
 }
 
-/// The API page is a directory: its files are relative to it.
-async fn docs() -> HttpResponse {
-    HttpResponse::TemporaryRedirect().insert_header(("Location", "/docs/")).finish()
+/// A refusal of what is not below the FHIR base.
+fn respond_refusal(request: &HttpRequest, refusal: &Refusal) -> HttpResponse {
+    let ids = RequestIds::of(request.headers()).unwrap_or_default();
+    dispatch::respond(&Answer::from(refusal), &ids, false)
 }
 
 async fn below_base(
@@ -108,5 +93,5 @@ async fn below_base(
         return dispatch::dispatch(service.into_inner(), &routes, request, payload).await;
     }
     let refusal = Refusal::new(Case::NotFound, format!("There is nothing here. The FHIR base is {base}."));
-    dispatch::respond(&Answer::from(&refusal), &RequestIds::default(), false)
+    respond_refusal(&request, &refusal)
 }

@@ -33,7 +33,22 @@ async fn the_api_description_is_as_reviewed() {
     let app = started().await;
     let reply = app.anonymous().get("//openapi.json").await;
     assert_eq!((reply.status, reply.header("content-type")), (200, "application/json"));
-    insta::assert_json_snapshot!("openapi", reply.json, { ".info.version" => "[version]" });
+    // Schemas and examples come from files of their own, where a change is seen; here their names do.
+    let mut document: Value =
+        serde_json::from_str(&reply.text.replace(&app.root, "http://gateway")).expect("the description is JSON");
+    for part in ["schemas", "examples"] {
+        let names: Vec<String> = document["components"][part].as_object().expect("a part").keys().cloned().collect();
+        document["components"][part] = json!(names);
+    }
+    for response in document["components"]["responses"].as_object_mut().expect("responses").values_mut() {
+        let examples = &mut response["content"]["application/fhir+json"]["examples"];
+        *examples = json!(examples.as_object().expect("examples").keys().collect::<Vec<_>>());
+    }
+    insta::assert_json_snapshot!("openapi", document, {
+        ".info.version" => "[version]",
+        ".paths[\"/_ping\"].get.responses[\"200\"].content[\"application/json\"].example" => "[release]",
+        ".paths[\"/_status\"].get.responses.*.content[\"application/json\"].example" => "[release]",
+    });
 }
 
 #[actix_web::test]
@@ -113,7 +128,8 @@ async fn the_capability_statement_says_what_the_api_description_says() {
             .into_iter()
             .flatten()
             .filter(|p| p["in"] == "query")
-            .map(|p| p["name"].as_str().expect("a name").to_owned())
+            // A name may stand there a second time with a modifier, as the national API spells it.
+            .map(|p| p["name"].as_str().expect("a name").split(':').next().unwrap_or_default().to_owned())
             .filter(|name| !name.starts_with('_') || name == "_id")
             .collect();
         assert_eq!(codes(resource, "searchParam", "name"), described, "{name}");

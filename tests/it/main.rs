@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod api_examples;
 mod audit;
 mod callers;
 mod concurrency;

@@ -1,13 +1,13 @@
 //! `docs/api/upload.md` shows a whole upload and its answer. It is made here, from a real exchange, and compared with the
 //! committed page; `CPIS_WRITE_DOCS=1` writes it.
 
-use std::{collections::HashMap, fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path};
 
 use cpis_gateway::cpis::types::upload::{FileCode, RecordCode};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Backend, CPP, LAC, Reply, TestApp, UCP, bundle, child,
+    Backend, CPP, LAC, Reply, StableIds, TestApp, UCP, bundle, child,
     upload::{entry, with, with_local_id},
 };
 
@@ -15,27 +15,11 @@ const TEMPLATE: &str = include_str!("upload_page.template.md");
 const PAGE: &str = "docs/api/upload.md";
 const BASE: &str = "http://127.0.0.1:8080/cpis/FHIR/R4";
 
-/// Ids as the page shows them: the first is `...0001`, whatever the gateway gave.
+/// An answer as the page shows it.
 #[derive(Default)]
-struct StableIds(HashMap<String, usize>);
+struct Shown(StableIds);
 
-impl StableIds {
-    fn apply(&mut self, text: &str) -> String {
-        let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-        while let Some(next) = rest.chars().next() {
-            if let Some(id) = rest.get(..36).filter(|id| uuid::Uuid::parse_str(id).is_ok()) {
-                let number = self.0.len() + 1;
-                let number = *self.0.entry(id.to_owned()).or_insert(number);
-                let _ = write!(out, "6f1d2c3b-0000-4000-8000-{number:012}");
-                rest = &rest[36..];
-            } else {
-                out.push(next);
-                rest = &rest[next.len_utf8()..];
-            }
-        }
-        out
-    }
-
+impl Shown {
     /// Status and the headers that matter.
     fn head(&mut self, reply: &Reply) -> String {
         let status = actix_web::http::StatusCode::from_u16(reply.status).expect("a status");
@@ -45,11 +29,11 @@ impl StableIds {
                 let _ = write!(head, "\n{name}: {}", reply.header(name));
             }
         }
-        self.apply(&head)
+        self.0.apply(&head)
     }
 
     fn body(&mut self, body: &Value) -> String {
-        self.apply(&readable(body, 0))
+        self.0.apply(&readable(body, 0))
     }
 }
 
@@ -134,7 +118,7 @@ fn entries() -> Vec<Value> {
 /// One single interaction: the curl line and what came back.
 struct Single<'a> {
     app: &'a TestApp,
-    ids: &'a mut StableIds,
+    ids: &'a mut Shown,
     page: String,
 }
 
@@ -161,7 +145,7 @@ impl Single<'_> {
         let _ = write!(
             self.page,
             "{words}\n\n```sh\n{}\n```\n```http\n{}\n```\n",
-            self.ids.apply(&line),
+            self.ids.0.apply(&line),
             self.ids.head(&reply)
         );
         if !reply.json.is_null() {
@@ -172,7 +156,7 @@ impl Single<'_> {
     }
 }
 
-async fn singles(app: &TestApp, ids: &mut StableIds) -> String {
+async fn singles(app: &TestApp, ids: &mut Shown) -> String {
     let robin = child(1);
     let mut single = Single { app, ids, page: String::new() };
     let shown = async |single: &mut Single<'_>| -> Result<(), String> {
@@ -254,7 +238,7 @@ async fn page() -> String {
     }
     let refused = app.authority("Z9A").post("", &bundle("transaction", &entries())).await;
     assert_eq!((refused.status, refused.file_code()), (422, "CPF04".to_owned()), "{}", refused.text);
-    let (request, mut ids) = (bundle("batch", &entries()), StableIds::default());
+    let (request, mut ids) = (bundle("batch", &entries()), Shown::default());
     let answer = app.authority("Z9A").post("", &request).await;
     assert_eq!(answer.statuses(), [200, 201, 201, 201, 201, 201, 422, 422], "{}", answer.text);
     assert_eq!(answer.file_code(), "CPF03");

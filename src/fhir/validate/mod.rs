@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, HashSet};
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 
+pub use self::schema::structures;
+
 use self::location::Place;
 use super::{
     json::is_element_name,

@@ -1,0 +1,206 @@
+//! What a request may carry beside its body: ids in the path, parameters of a search, headers.
+
+use serde_json::{Value, json};
+use utoipa::openapi::{
+    Object, ObjectBuilder, Ref, RefOr, Required, Schema, SchemaFormat, Type,
+    path::{Parameter, ParameterBuilder, ParameterIn},
+    schema::ComponentsBuilder,
+};
+
+use super::operation::is_versioned;
+use crate::{
+    cpis::types::{audit::Interaction, caller::Role},
+    http::{
+        query,
+        routes::{Body, Route, Routes},
+    },
+};
+
+/// A child of the sandbox with a plan of its first authority.
+const NHS_NUMBER: &str = "9990010005";
+const UUID: &str = "6f1d2c3b-0000-4000-8000-000000000001";
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn pattern(pattern: &str) -> Object {
+    text().pattern(Some(pattern)).build()
+}
+
+fn uuid() -> Object {
+    text().format(Some(SchemaFormat::Custom("uuid".to_owned()))).build()
+}
+
+/// Everything of a route's request but its body.
+pub fn of(route: &Route, routes: &Routes) -> Vec<RefOr<Parameter>> {
+    let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut parameters: Vec<RefOr<Parameter>> = in_path.map(|name| RefOr::T(in_path_of(route, name))).collect();
+    if route.body != Body::Form {
+        parameters.extend(searched(route).map(|(name, about)| RefOr::T(in_query(&name, &about))));
+    }
+    parameters
+        .extend(HEADERS.iter().filter(|header| (header.sent_to)(route, routes)).map(|header| reference(header.name)));
+    parameters
+}
+
+fn in_path_of(route: &Route, name: &str) -> Parameter {
+    let (about, schema, example) = match (name, route.resource.unwrap_or_default()) {
+        ("id", "Patient") => ("NHS number: ten digits with a right check digit", pattern("^[0-9]{10}$"), NHS_NUMBER),
+        ("id", "Organization") => ("ODS code", pattern("^[A-Z0-9]{3,10}$"), "Z9A"),
+        ("id", "AuditEvent") => (
+            "Id of a security event (month and number) or of an access (a UUID)",
+            pattern(r"^[A-Za-z0-9\-.]{1,64}$"),
+            "202611-1",
+        ),
+        ("id", "Flag" | "CarePlan" | "CareTeam" | "PractitionerRole" | "Subscription") => {
+            ("Id as this server gave it, in small letters", uuid(), UUID)
+        }
+        ("id", _) => ("Id as this server gave it", pattern(r"^[A-Za-z0-9\-.]{1,64}$"), "cpis"),
+        _ => ("Version, from an ETag or a history", pattern("^[0-9]{1,18}$"), "1"),
+    };
+    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
+    parameter.description(Some(about)).schema(Some(Schema::from(schema))).example(Some(json!(example))).build()
+}
+
+/// Name and description of each parameter of a search or form. The patient stands there in two spellings: by value and as
+/// the national API has it.
+pub fn searched(route: &Route) -> impl Iterator<Item = (String, String)> {
+    route.parameters.iter().chain(query::FORMAT).flat_map(|known| {
+        let national = (known.name == "patient" && known.modifiers.contains(&":identifier"))
+            .then(|| ("patient:identifier".to_owned(), "The same, as the national API spells it".to_owned()));
+        let about = if known.modifiers.is_empty() {
+            known.about.to_owned()
+        } else {
+            format!("{}. Also with {}", known.about, known.modifiers.join(", "))
+        };
+        [(known.name.to_owned(), about)].into_iter().chain(national)
+    })
+}
+
+/// The shape of a parameter's value. Values of a search are checked by the search's own grammar, which a schema can't say.
+pub fn schema_of(name: &str) -> Object {
+    match name {
+        "_pretty" | "active" => text().enum_values(Some(["true", "false"])).build(),
+        "_count" => pattern("^[0-9]{1,9}$"),
+        _ => text().build(),
+    }
+}
+
+fn example_of(name: &str) -> Option<Value> {
+    Some(match name {
+        "patient" | "subject" => json!(NHS_NUMBER),
+        "patient:identifier" => json!(format!("https://fhir.nhs.uk/Id/nhs-number|{NHS_NUMBER}")),
+        "_count" => json!("10"),
+        "_format" => json!("application/fhir+json"),
+        "_pretty" => json!("true"),
+        "date" | "_lastUpdated" => json!("ge2026-11-01"),
+        _ => return None,
+    })
+}
+
+/// A form as one would send it: the patient, where there is one.
+pub fn form_example(route: &Route) -> Value {
+    let sent = searched(route).filter(|(name, _)| name == "patient:identifier");
+    sent.filter_map(|(name, _)| Some((name.clone(), example_of(&name)?))).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn in_query(name: &str, about: &str) -> Parameter {
+    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(Required::False);
+    // An example is what a page fills in: only of what one search may carry together with the others.
+    let example = example_of(name).filter(|_| matches!(name, "patient:identifier" | "_format" | "_pretty"));
+    parameter.description(Some(about)).schema(Some(Schema::from(schema_of(name)))).example(example).build()
+}
+
+/// A header of requests.
+struct Header {
+    name: &'static str,
+    about: &'static str,
+    schema: fn() -> Object,
+    example: &'static str,
+    sent_to: fn(&Route, &Routes) -> bool,
+}
+
+const HEADERS: &[Header] = &[
+    Header {
+        name: "X-Request-ID",
+        about: "Id of this request: mirrored, and written in the audit. Made here if it is absent.",
+        schema: uuid,
+        example: "0f7b0f6e-3a51-4a2e-9a54-9e3c5a1d2b10",
+        sent_to: |_, _| true,
+    },
+    Header {
+        name: "TraceID",
+        about: "The national API's name of the request's id; it may not hold an NHS number.",
+        schema: || pattern("^[A-Za-z0-9._-]{1,64}$"),
+        example: "ed-17-0001",
+        sent_to: |_, _| true,
+    },
+    Header {
+        name: "X-Correlation-ID",
+        about: "An id of yours that several requests share: mirrored. It may not hold an NHS number.",
+        schema: || pattern("^[A-Za-z0-9._-]{1,64}$"),
+        example: "visit-20261123-17",
+        sent_to: |_, _| true,
+    },
+    Header {
+        name: "IsUnscheduledAccessEvent",
+        about: "For clinicians. `true`, or absent: unscheduled care. `false`: scheduled care, refused unless silent reads \
+                are configured. On `/PatientFlag` it is taken from the organisation if it is absent.",
+        schema: || text().enum_values(Some(["true", "false"])).build(),
+        example: "true",
+        sent_to: |route, _| route.callers.contains(&Role::Clinical) && route.callers.len() < Role::ALL.len(),
+    },
+    Header {
+        name: "If-Match",
+        about: "The version that must be current; honoured if it is sent, never required. Otherwise 412.",
+        schema: || pattern("^(W/)?\"[0-9]{1,18}\"$"),
+        example: "W/\"1\"",
+        sent_to: |route, _| matches!(route.interaction, Interaction::Update | Interaction::Delete),
+    },
+    Header {
+        name: "If-None-Match",
+        about: "The version that you have: 304 if it is current. Never for clinicians but of an Organization.",
+        schema: || text().build(),
+        example: "W/\"1\"",
+        sent_to: |route, routes| route.interaction == Interaction::Read && is_versioned(route, routes),
+    },
+    Header {
+        name: "If-None-Exist",
+        about: "Create only if this search finds nothing, such as \
+                `patient=9990010005&identifier=urn:oid:2.16.840.1.113883.2.1.3.2.4.18.24|CPP-1047`.",
+        schema: || text().build(),
+        example: "patient=9990010005&identifier=urn:oid:2.16.840.1.113883.2.1.3.2.4.18.24|CPP-1047",
+        sent_to: |route, _| route.interaction == Interaction::Create && route.resource == Some("Flag"),
+    },
+    Header {
+        name: "Prefer",
+        about: "What is answered: `return=minimal`, `return=representation` (without the header) or \
+                `return=OperationOutcome`.",
+        schema: || text().build(),
+        example: "return=representation",
+        sent_to: |route, _| {
+            matches!(route.interaction, Interaction::Create | Interaction::Update)
+                && route.resource != Some("Subscription")
+        },
+    },
+];
+
+/// Adds the headers, which many operations share.
+pub fn shared(components: ComponentsBuilder) -> ComponentsBuilder {
+    HEADERS.iter().fold(components, |components, header| {
+        let parameter = ParameterBuilder::new()
+            .name(header.name)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(header.about))
+            .schema(Some(Schema::from((header.schema)())))
+            .example(Some(json!(header.example)));
+        components.parameter(header.name, parameter.build())
+    })
+}
+
+/// A header that every address takes.
+pub fn reference(name: &str) -> RefOr<Parameter> {
+    RefOr::Ref(Ref::new(format!("#/components/parameters/{name}")))
+}
