@@ -288,6 +288,27 @@ async fn only_what_tells_nothing_of_anybody_is_open() {
     }
 }
 
+/// What is only read takes GET and HEAD; whatever is asked beside the FHIR base is answered by the same rules.
+#[actix_web::test]
+async fn beside_the_base_methods_and_addresses_are_refused_in_fhir() {
+    let app = started().await;
+    for path in ["//_ping", "//_status", "//openapi.json", "//docs/", "//docs/index.css", "//docs"] {
+        let head = app.anonymous().send("HEAD", path, None).await;
+        assert_eq!((head.status, head.text.as_str()), (200, ""), "{path}");
+        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY"] {
+            let reply = app.anonymous().send(method, path, None).await;
+            reply.assert_refused(405, "not-supported", "INVALID_VALUE");
+            assert_eq!(reply.header("allow"), "GET, HEAD", "{method} {path}");
+        }
+    }
+    let id = "0f7b0f6e-3a51-4a2e-9a54-9e3c5a1d2b10";
+    for path in ["//docs/nothing.js", "//openapi.json/", "//nothing", "//", "//_ping/x", "//cpis/FHIR", "//docsx"] {
+        let reply = app.anonymous().header("X-Request-ID", id).get(path).await;
+        reply.assert_refused(404, "not-found", "RESOURCE_NOT_FOUND");
+        assert_eq!(reply.header("x-request-id"), id, "{path}");
+    }
+}
+
 #[actix_web::test]
 async fn ping_and_status_say_which_release_answers() {
     let app = started().await;

@@ -8,7 +8,6 @@ use utoipa::openapi::{
     response::Response,
 };
 
-use super::parameters;
 use crate::cpis::types::caller::Role;
 
 const SERVICE: &str = "Service";
@@ -138,7 +137,5 @@ fn token() -> Operation {
         .response("200", answer("A token, valid for an hour.", "application/json", given))
         .response("400", answer("There is no such role, organisation or user.", "application/json", refused));
     let built = operation("sandboxToken", "A token of the sandbox's own issuer.", responses);
-    let mut built = built.request_body(Some(body)).build();
-    built.parameters = Some(vec![parameters::reference("X-Correlation-ID")]);
-    built
+    built.request_body(Some(body)).build()
 }
