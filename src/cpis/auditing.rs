@@ -6,48 +6,36 @@ use super::{
     gateway::{Error, Gateway},
     types::{
         NhsNumber, Organization,
-        access::Access,
+        access::{Access, SequenceRange},
         audit::{AuditRow, AuditSearch},
     },
 };
 use crate::store;
 
-/// What a page of the security audit is to hold.
-#[derive(Clone, Copy, Debug)]
-pub struct AuditPageAsked {
-    /// Most rows; 0 for the total alone.
-    pub limit: i64,
-    /// Count the rows of all pages.
-    pub counted: bool,
-}
-
-/// A page of the security audit, newest first.
-#[derive(Debug)]
-pub struct AuditPage {
-    pub rows: Vec<AuditRow>,
-    /// Rows of all pages, if they were counted.
-    pub total: Option<i64>,
-    /// The marks that every further page must be asked with.
-    pub heads: Vec<(i64, i64)>,
-}
-
 impl Gateway {
-    /// A page of the security audit. Without marks in `search` it is the first: the committed heads of this moment
-    /// become the marks, so that later records never shift a page.
+    /// The committed heads of the audit's chains at this moment: the marks that every page of one search is asked with,
+    /// so that later records never shift a page.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn security_audit(&self, search: AuditSearch, asked: AuditPageAsked) -> Result<AuditPage, Error> {
-        let read = self.store.read(move |conn| {
-            let mut search = search.clone();
-            if search.heads.is_empty() {
-                search.heads = store::audit::committed_heads(conn)?;
-            }
-            let rows = if asked.limit == 0 { Vec::new() } else { store::audit::search(conn, &search, asked.limit)? };
-            let total = if asked.counted { Some(store::audit::count(conn, &search)?) } else { None };
-            Ok(AuditPage { rows, total, heads: search.heads })
-        });
-        Ok(read.await?)
+    pub async fn audit_heads(&self) -> Result<Vec<(i64, i64)>, Error> {
+        Ok(self.store.read(store::audit::committed_heads).await?)
+    }
+
+    /// At most `limit` rows of the security audit.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn security_audit(&self, search: AuditSearch, limit: i64) -> Result<Vec<AuditRow>, Error> {
+        Ok(self.store.read(move |conn| store::audit::search(conn, &search, limit)).await?)
+    }
+
+    /// How many rows the search has over all its pages.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn count_security_audit(&self, search: AuditSearch) -> Result<i64, Error> {
+        Ok(self.store.read(move |conn| store::audit::count(conn, &search)).await?)
     }
 
     /// A record of the security audit by its key.
@@ -58,7 +46,7 @@ impl Gateway {
         Ok(self.store.read(move |conn| store::audit::find(conn, month, id)).await?)
     }
 
-    /// A page of the accesses of a child that are listed for an authority, newest first, and how many there are in all.
+    /// At most `limit` of the accesses of a child that are listed for an authority.
     ///
     /// # Errors
     /// [`Error`].
@@ -66,14 +54,26 @@ impl Gateway {
         &self,
         authority: &Organization,
         number: NhsNumber,
-        below: i64,
+        within: SequenceRange,
         limit: i64,
-    ) -> Result<(Vec<Access>, i64), Error> {
+    ) -> Result<Vec<Access>, Error> {
         let authority = authority.id;
         let read = self.store.read(move |conn| {
             let persons = store::person::child(conn, &number)?.map(|child| child.persons).unwrap_or_default();
-            let page = store::access::listed_for(conn, authority, &persons, below, limit)?;
-            Ok((page, store::access::count_listed_for(conn, authority, &persons)?))
+            store::access::listed_for(conn, authority, &persons, within, limit)
+        });
+        Ok(read.await?)
+    }
+
+    /// How many accesses of a child are listed for an authority.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn count_listed_accesses(&self, authority: &Organization, number: NhsNumber) -> Result<i64, Error> {
+        let authority = authority.id;
+        let read = self.store.read(move |conn| {
+            let persons = store::person::child(conn, &number)?.map(|child| child.persons).unwrap_or_default();
+            store::access::count_listed_for(conn, authority, &persons)
         });
         Ok(read.await?)
     }

@@ -2,7 +2,7 @@
 
 use super::{
     gateway::{Error, Gateway},
-    types::{OdsCode, Organization, organization::OrganizationSearch},
+    types::{OdsCode, Organization, organization::OrganizationSearch, page::Place},
 };
 use crate::store;
 
@@ -15,18 +15,19 @@ impl Gateway {
         Ok(self.store.read(move |conn| store::organization::find(conn, &ods)).await?)
     }
 
-    /// A page of what a search finds, and how many there are in all.
+    /// A page of what a search narrows down to, by name; each with its place in that order.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn organizations(
         &self,
         search: OrganizationSearch,
+        place: Option<Place<(String, i64)>>,
+        descending: bool,
         limit: i64,
-    ) -> Result<(Vec<Organization>, i64), Error> {
-        let read = self.store.read(move |conn| {
-            Ok((store::organization::search(conn, &search, limit)?, store::organization::count(conn, &search)?))
-        });
+    ) -> Result<Vec<(String, Organization)>, Error> {
+        let read =
+            self.store.read(move |conn| store::organization::search(conn, &search, place.as_ref(), descending, limit));
         Ok(read.await?)
     }
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     gateway::{Error, Gateway},
-    types::{NhsNumber, Organization, ShownPlan, child::AuthorityChild},
+    types::{NhsNumber, Organization, ShownPlan, child::AuthorityChild, page::Place},
     visibility,
 };
 use crate::store::{self, Conn, StoreError, plan::ChildPlan};
@@ -16,12 +16,6 @@ pub enum OwnPlan {
     Unknown,
     Deleted,
     Held(Box<ShownPlan>),
-}
-
-/// A page of own plans, and the key to go on from.
-pub struct OwnPlans {
-    pub plans: Vec<ShownPlan>,
-    pub next: Option<i64>,
 }
 
 impl Gateway {
@@ -64,24 +58,61 @@ impl Gateway {
         Ok(read.await?)
     }
 
-    /// A page of an authority's plans in the order in which they were registered.
+    /// At most `limit` of an authority's plans in the order in which they were registered, from `place` on; fewer only
+    /// when there are no more. `None` when `place` names no plan of this authority.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn own_plans(&self, authority: &Organization, after: i64, limit: i64) -> Result<OwnPlans, Error> {
+    pub async fn own_plans(
+        &self,
+        authority: &Organization,
+        place: Option<Place<Uuid>>,
+        limit: usize,
+    ) -> Result<Option<Vec<ShownPlan>>, Error> {
         let (gateway, authority) = (self.clone(), authority.clone());
         let read = self.store.read(move |conn| {
-            let mut page = store::plan::page(conn, authority.id, after, limit + 1)?;
-            let more = i64::try_from(page.len()).unwrap_or(i64::MAX) > limit;
-            page.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-            let next = page.last().filter(|_| more).map(|held| held.key);
+            let Some(mut from) = place_of(conn, &authority, place.as_ref())? else { return Ok(None) };
+            let backwards = matches!(from, Some(Place::Before(_)));
             let mut plans = Vec::new();
-            for held in page.into_iter().filter(|held| !held.plan.deleted) {
-                if let Some(owned) = store::child::get(conn, held.child_id)? {
-                    plans.push(gateway.own(conn, &authority, &owned.child, held)?);
+            while plans.len() < limit {
+                let wanted = i64::try_from(limit - plans.len()).unwrap_or(i64::MAX);
+                let (page, last) = store::plan::page(conn, authority.id, from, wanted)?;
+                for held in page.into_iter().filter(|held| !held.plan.deleted) {
+                    if let Some(owned) = store::child::get(conn, held.child_id)? {
+                        plans.push(gateway.own(conn, &authority, &owned.child, held)?);
+                    }
                 }
+                let Some(last) = last else { break };
+                from = Some(if backwards { Place::Before(last) } else { Place::After(last) });
             }
-            Ok(OwnPlans { plans, next })
+            Ok(Some(plans))
+        });
+        Ok(read.await?)
+    }
+
+    /// At most `limit` of an authority's own children in the order in which they came, each with its key; fewer only when
+    /// there are no more.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn own_children(
+        &self,
+        authority: &Organization,
+        place: Option<Place<i64>>,
+        limit: usize,
+    ) -> Result<Vec<AuthorityChild>, Error> {
+        let authority = authority.id;
+        let read = self.store.read(move |conn| {
+            let backwards = matches!(place, Some(Place::Before(_)));
+            let (mut children, mut from) = (Vec::new(), place.clone());
+            while children.len() < limit {
+                let wanted = i64::try_from(limit - children.len()).unwrap_or(i64::MAX);
+                let (page, last) = store::child::page(conn, authority, from, wanted)?;
+                children.extend(page);
+                let Some(last) = last else { break };
+                from = Some(if backwards { Place::Before(last) } else { Place::After(last) });
+            }
+            Ok(children)
         });
         Ok(read.await?)
     }
@@ -133,4 +164,17 @@ fn own_children(
         Some(child) => store::child::of_authority(conn, authority.id, &child.persons),
         None => Ok(Vec::new()),
     }
+}
+
+/// A place by the id of a plan as a place by its key; the inner `None` is the beginning.
+fn place_of(
+    conn: &mut Conn,
+    authority: &Organization,
+    place: Option<&Place<Uuid>>,
+) -> Result<Option<Option<Place<i64>>>, StoreError> {
+    let Some(place) = place else { return Ok(Some(None)) };
+    let (id, before) = place.key();
+    let Some(held) = store::plan::find(conn, *id)? else { return Ok(None) };
+    let own = store::child::get(conn, held.child_id)?.is_some_and(|owned| owned.authority_id == authority.id);
+    Ok(own.then_some(Some(if before { Place::Before(held.key) } else { Place::After(held.key) })))
 }

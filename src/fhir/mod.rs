@@ -7,6 +7,7 @@ pub mod json;
 pub mod outcome;
 pub mod render;
 pub mod resource;
+pub mod subset;
 pub mod system;
 pub mod upload;
 pub mod validate;

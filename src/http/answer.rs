@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::refusal::Refusal;
-use crate::fhir::{outcome::operation_outcome, resource::Resource};
+use crate::fhir::{outcome::operation_outcome, resource::Resource, subset::Subset};
 
 /// What a handler gives: status, resource, headers.
 pub struct Answer {
@@ -32,6 +32,16 @@ impl Answer {
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// Only the part of the resource that was asked for.
+    ///
+    /// # Errors
+    /// When the resource can't be written as JSON.
+    pub fn cut_to(self, subset: Option<&Subset>) -> Result<Self, Refusal> {
+        let (Some(subset), Some(resource)) = (subset, &self.resource) else { return Ok(self) };
+        let part = subset.apply(serde_json::to_value(resource)?);
+        Ok(Self { resource: Some(Resource::Other(part)), ..self })
     }
 
     /// `ETag` and `Last-Modified` of a version that the caller owns.

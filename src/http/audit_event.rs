@@ -6,97 +6,141 @@ use uuid::Uuid;
 use super::{
     answer::Answer,
     care_team::PATIENT,
-    clinical::{self, Asked, Searchset},
-    date_range::{self, DateRange},
+    clinical::{self, Asked},
     dispatch::Call,
-    paging::{self, COUNT, CURSOR, SUMMARY, TOTAL},
-    query::{Parameter, bad_value},
-    refusal::Refusal,
+    refusal::{Case, Refusal},
+    search::{
+        Page, Parameter, Place, Search, Searchset,
+        criterion::{self, Wanted},
+        date,
+        include::NATIONAL,
+        page::{self, Row},
+        parameter::{Definition, ID},
+        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL, Total},
+        searchset::history_of,
+    },
 };
 use crate::{
-    cpis::{
-        auditing::{AuditPage, AuditPageAsked},
-        types::{
-            access::Access,
-            audit::{AuditRow, AuditSearch, EntityRef, QueryResult},
-            caller::Role,
-        },
+    cpis::types::{
+        access::{Access, SequenceRange},
+        audit::{AuditRow, AuditSearch, EntityRef, QueryResult, Span},
+        caller::Role,
     },
     fhir::{outcome::IssueCode, render, resource::Resource},
 };
 
 pub const PARAMETERS: &[Parameter] = &[
-    PATIENT,
-    Parameter::new(
+    Parameter { paths: &["entity.what"], definition: Definition::R4("AuditEvent-patient"), ..PATIENT },
+    ID,
+    Parameter::date("date", &["recorded"], Definition::R4("AuditEvent-date"), "When it was recorded").with_modifiers(&[]),
+    Parameter::token("action", &["action"], Definition::R4("AuditEvent-action"), "C, R, U, D or E")
+        .with_modifiers(&[])
+        .one_of(&["C", "R", "U", "D", "E"])
+        .in_system("http://hl7.org/fhir/audit-event-action"),
+    Parameter::token("outcome", &["outcome"], Definition::R4("AuditEvent-outcome"), "0 success, 4 refused, 8 failed")
+        .with_modifiers(&[])
+        .one_of(&["0", "4", "8", "12"])
+        .in_system("http://hl7.org/fhir/audit-event-outcome"),
+    Parameter::token("subtype", &["subtype"], Definition::R4("AuditEvent-subtype"), "FHIR interaction, such as read. For auditors")
+        .with_modifiers(&[]),
+    Parameter::reference("agent", &["agent.who"], Definition::R4("AuditEvent-agent"), "Who did it: PractitionerRole/{id}, or agent:identifier=system|value")
+        .with_modifiers(&[":identifier", ".identifier", ":PractitionerRole"]),
+    Parameter::reference("entity", &["entity.what"], Definition::R4("AuditEvent-entity"), "What it was about: Type/{id}")
+        .with_modifiers(&[":identifier", ".identifier"]),
+    Parameter::special(
         "_include",
-        "special",
         "AuditEvent:agent, or the national AuditEvent:entity-type=http://terminology.hl7.org/CodeSystem/v3-RoleClass|ASSIGNED; \
-         the PractitionerRole is always included",
-    ),
-    Parameter::new("date", "date", "When it was recorded; eq, ge, gt, le, lt. For auditors"),
+         an access always comes with its PractitionerRole. AuditEvent:patient: the Patient, for clinicians",
+    )
+    .with_modifiers(&[":iterate"])
+    .one_of(&["AuditEvent:agent", "AuditEvent:entity", "AuditEvent:patient", NATIONAL]),
+    SORT,
     COUNT,
-    CURSOR,
-    SUMMARY,
     TOTAL,
-];
-
-const INCLUDES: [&str; 3] = [
-    "AuditEvent:agent",
-    "AuditEvent:entity",
-    "AuditEvent:entity-type=http://terminology.hl7.org/CodeSystem/v3-RoleClass|ASSIGNED",
+    SUMMARY,
+    ELEMENTS,
+    CURSOR,
 ];
 
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
-    call.query.known_only("_include", &INCLUDES)?;
+    let search = Search::of(&call, "AuditEvent", PARAMETERS)?;
     match call.caller.role {
-        Role::Auditor => security_audit(call).await,
-        Role::LocalAuthority => listed_for_authority(call).await,
-        Role::Clinical | Role::Administrator => history(call).await,
+        Role::Auditor => security_audit(call, search).await,
+        Role::LocalAuthority => listed_for_authority(call, search).await,
+        Role::Clinical | Role::Administrator => history(call, search).await,
     }
 }
 
 /// The child's access history, at most 25, newest first.
-async fn history(call: Call) -> Result<Answer, Refusal> {
-    call.query.only_for_others(&["date", "_count", "_cursor", "_summary", "_total"])?;
-    let found = clinical::look_up(&call, Asked::search(&call)?).await?;
+async fn history(call: Call, search: Search) -> Result<Answer, Refusal> {
+    call.query.only_for_others(&["subtype"])?;
+    let number = call.query.required_patient()?;
+    let found = clinical::look_up(&call, Asked::search(number)).await?;
     let mut set = Searchset::new(&call);
-    set.history(&found, true);
+    history_of(&found).for_each(|row| set.matched(row));
+    if !search.includes.is_empty() && found.on_record() {
+        set.beside(Row::of(clinical::patient(&call, &number, &found)));
+    }
     set.superseded(&found);
-    Ok(Answer::ok(set.finish()))
+    Ok(Answer::ok(set.whole(&search)?))
+}
+
+/// Whether `_sort` asks for the oldest first; the order of the audit is that of its records.
+fn oldest_first(search: &Search) -> Result<bool, Refusal> {
+    search.sorts_only_by(&["date"])?;
+    Ok(search.sorted_by().iter().any(|(_, descending)| !descending))
 }
 
 /// The accesses listed for the calling authority about one child.
-async fn listed_for_authority(call: Call) -> Result<Answer, Refusal> {
-    call.query.only_for_others(&["date", "_summary", "_total"])?;
+async fn listed_for_authority(call: Call, search: Search) -> Result<Answer, Refusal> {
+    call.query.only_for_others(&["subtype"])?;
+    call.query.known_only("_include", &["AuditEvent:agent", "AuditEvent:entity", NATIONAL])?;
+    let oldest_first = oldest_first(&search)?;
     let number = call.query.required_patient()?;
-    let (limit, below) = (paging::count(&call.query)?, paging::cursor::<i64>(&call.query)?.unwrap_or(i64::MAX));
-    let authority = &call.caller.organization;
-    let (mut page, total) = call.service.gateway.listed_accesses(authority, number, below, limit + 1).await?;
-    let more = paging::cut(&mut page, limit);
+    let (gateway, authority) = (&call.service.gateway, &call.caller.organization);
+    let fetch = async |place: Option<Place<i64>>, limit: usize| {
+        let within = range(place.as_ref(), oldest_first);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = gateway.listed_accesses(authority, number, within, limit).await?;
+        Ok(found.into_iter().map(|access| (access.sequence, access)).collect::<Vec<_>>())
+    };
+    let event_of = |access: &Access| Resource::from(render::access_event(access, false).0);
+    let page = Page::read(&search, page::cursor(&call.query)?, &fetch, event_of).await?;
+    let total = if search.selects_all() {
+        gateway.count_listed_accesses(authority, number).await?
+    } else {
+        page::count(&search, &fetch, event_of).await?
+    };
     let mut event = call.event();
     event.patient = Some(number);
-    call.service.gateway.audit(event).await?;
+    gateway.audit(event).await?;
     let mut set = Searchset::new(&call);
-    for access in &page {
+    for (_, access) in &page.rows {
         let (event, role) = render::access_event(access, false);
-        set.matched(event);
-        set.included(role);
+        set.matched(Row::of(event).with(role));
     }
-    let mut bundle = set.finish();
-    bundle.total = u64::try_from(total).ok();
-    if let Some(last) = page.last().filter(|_| more) {
-        paging::link_next(&mut bundle, &call, &last.sequence)?;
-    }
-    Ok(Answer::ok(bundle))
+    Ok(Answer::ok(set.page(&search, page.previous, page.next, Some(total))?))
 }
 
-/// Where an auditor's next page begins: the marks of the first page, and the last row given.
+/// The rows after or before a place, where the order is the newest first unless turned round.
+fn range(place: Option<&Place<i64>>, oldest_first: bool) -> SequenceRange {
+    let backwards = matches!(place, Some(Place::Before(_)));
+    let rising = oldest_first != backwards;
+    let key = place.map(|place| *place.key().0);
+    SequenceRange {
+        above: if rising { key.unwrap_or(i64::MIN) } else { i64::MIN },
+        below: if rising { i64::MAX } else { key.unwrap_or(i64::MAX) },
+        oldest_first: rising,
+    }
+}
+
+/// Where an auditor's next page begins: the marks of the first page, and the row to go on from.
 #[derive(Serialize, Deserialize)]
 struct AuditCursor {
     heads: Vec<(i64, i64)>,
-    below: i64,
+    keys: Place<i64>,
 }
 
 /// More open chains than any installation has processes.
@@ -107,47 +151,92 @@ impl AuditCursor {
     fn is_ours(&self) -> bool {
         let rising = self.heads.windows(2).all(|pair| pair[0].0 < pair[1].0);
         let positive = self.heads.iter().all(|(chain, seq)| *chain > 0 && *seq >= 0);
-        (1..=MOST_MARKS).contains(&self.heads.len()) && rising && positive && self.below > 0
+        (1..=MOST_MARKS).contains(&self.heads.len()) && rising && positive && *self.keys.key().0 > 0
     }
 }
 
-async fn security_audit(call: Call) -> Result<Answer, Refusal> {
-    let limit = paging::count(&call.query)?;
-    let only_count = paging::only_count(&call.query)?;
-    let patient = call.query.patient()?;
-    let mut range = DateRange::default();
-    for date in call.query.values("date") {
-        let one = date_range::parse(date, &call.service.gateway.calendar);
-        range = range.and(one.ok_or_else(|| {
-            let why = "must be eq, ge, gt, le or lt and a date such as 2026-11-03, or an instant with its offset";
-            let refusal = bad_value("date", why);
-            if date_range::has_unknown_prefix(date) { refusal.with_code(IssueCode::NotSupported) } else { refusal }
-        })?);
-    }
-    let counted = only_count || patient.is_some() || paging::accurate_total(&call.query)?;
-    let cursor: Option<AuditCursor> = paging::cursor(&call.query)?;
+async fn security_audit(call: Call, search: Search) -> Result<Answer, Refusal> {
+    call.query.known_only("_include", &["AuditEvent:agent", "AuditEvent:entity", NATIONAL])?;
+    let oldest_first = oldest_first(&search)?;
+    let gateway = &call.service.gateway;
+    let cursor: Option<AuditCursor> = page::cursor(&call.query)?;
     if cursor.as_ref().is_some_and(|cursor| !cursor.is_ours()) {
-        return Err(paging::foreign_cursor());
+        return Err(page::foreign_cursor());
     }
-    let (heads, below_id) = cursor.map(|cursor| (cursor.heads, Some(cursor.below))).unwrap_or_default();
-    let search = AuditSearch { patient, from_ms: range.from_ms, before_ms: range.before_ms, heads, below_id };
-    let asked = AuditPageAsked { limit: if only_count { 0 } else { limit + 1 }, counted };
-    let AuditPage { mut rows, total, heads } = call.service.gateway.security_audit(search, asked).await?;
-    let more = paging::cut(&mut rows, limit);
+    let (heads, start) = match cursor {
+        Some(AuditCursor { heads, keys }) => (heads, Some(keys)),
+        None => (gateway.audit_heads().await?, None),
+    };
+    let (mut narrowed, exact) = narrowed(&search);
+    narrowed.patient = call.query.patient()?;
+    narrowed.heads.clone_from(&heads);
+    let fetch = async |place: Option<Place<i64>>, limit: usize| {
+        let SequenceRange { above, below, oldest_first } = range(place.as_ref(), oldest_first);
+        let asked = AuditSearch { above_id: Some(above), below_id: Some(below), oldest_first, ..narrowed.clone() };
+        let rows = gateway.security_audit(asked, i64::try_from(limit).unwrap_or(i64::MAX)).await?;
+        Ok(rows.into_iter().map(|row| (row.id, row)).collect::<Vec<_>>())
+    };
+    let base_url = &call.service.settings.base_url;
+    let event_of = |row: &AuditRow| Resource::from(render::security_event(row, base_url));
+    let counted = search.only_count() || narrowed.patient.is_some() || search.total == Total::Accurate;
+    let total = match (counted, exact) {
+        (false, _) => None,
+        (true, true) => Some(gateway.count_security_audit(narrowed.clone()).await?),
+        (true, false) if narrowed.patient.is_some() => Some(page::count(&search, &fetch, event_of).await?),
+        (true, false) => {
+            let text =
+                "Counting these rows would take too long: name a patient, or leave agent, entity and the total out.";
+            return Err(Refusal::new(Case::Parameter, text).with_code(IssueCode::TooCostly));
+        }
+    };
+    let page = Page::read(&search, start, &fetch, event_of).await?;
     let mut event = call.event();
-    event.patient = patient;
-    event.result = Some(QueryResult::of(&rows, AuditRow::fhir_id));
-    call.service.gateway.audit(event).await?;
+    event.patient = narrowed.patient;
+    event.result = Some(QueryResult::of(&page.rows, |(_, row)| row.fhir_id()));
+    gateway.audit(event).await?;
     let mut set = Searchset::new(&call);
-    for row in &rows {
-        set.matched(render::security_event(row, &call.service.settings.base_url));
+    page.rows.iter().for_each(|(_, row)| set.matched(Row::of(event_of(row))));
+    let cursor = |keys: Place<i64>| AuditCursor { heads: heads.clone(), keys };
+    Ok(Answer::ok(set.page(&search, page.previous.map(cursor), page.next.map(cursor), total)?))
+}
+
+/// What the store can narrow the search down by, and whether nothing of it is left to be judged row by row.
+fn narrowed(search: &Search) -> (AuditSearch, bool) {
+    let mut narrowed = AuditSearch::default();
+    let mut exact = true;
+    for criterion in &search.criteria {
+        let criterion::Asked::AnyOf(wanted) = &criterion.asked else {
+            exact = false;
+            continue;
+        };
+        let codes = || {
+            wanted.iter().filter_map(|wanted| match wanted {
+                Wanted::Token { system: None, code: Some(code) } => Some(code.clone()),
+                _ => None,
+            })
+        };
+        let plain = codes().count() == wanted.len();
+        match criterion.parameter.name {
+            "date" => {
+                let instants = wanted.iter().flat_map(|wanted| match wanted {
+                    Wanted::Date(test) => test.instants(),
+                    _ => Vec::new(),
+                });
+                let known = narrowed.recorded.take().unwrap_or_else(|| vec![Span::ALWAYS]);
+                narrowed.recorded = Some(date::intersection(&known, &instants.collect::<Vec<_>>()));
+            }
+            "_id" if plain && narrowed.ids.is_none() => {
+                let ids = codes().filter_map(|code| code.split_once('-')?.1.parse().ok());
+                narrowed.ids = Some(ids.collect());
+                exact = false;
+            }
+            "action" if plain && narrowed.actions.is_empty() => narrowed.actions = codes().collect(),
+            "outcome" if plain && narrowed.outcomes.is_empty() => narrowed.outcomes = codes().collect(),
+            "subtype" if plain && narrowed.subtypes.is_empty() => narrowed.subtypes = codes().collect(),
+            _ => exact = false,
+        }
     }
-    let mut bundle = set.finish();
-    bundle.total = total.and_then(|total| u64::try_from(total).ok());
-    if let Some(last) = rows.last().filter(|_| more) {
-        paging::link_next(&mut bundle, &call, &AuditCursor { heads, below: last.id })?;
-    }
-    Ok(Answer::ok(bundle))
+    (narrowed, exact)
 }
 
 /// One event: by its `{yyyymm}-{id}` a security event, by its UUID an access.

@@ -2,26 +2,53 @@
 
 use super::{
     answer::Answer,
-    care_team::{PATIENT, SUBJECT},
-    clinical::{self, Asked, Searchset},
+    care_team::{PATIENT, PERIOD, PLAN_TYPE, REVINCLUDE, search_plans},
+    clinical::{self, Asked},
     dispatch::Call,
-    query::Parameter,
     refusal::Refusal,
+    search::{
+        Parameter, Search,
+        parameter::{Definition, ID},
+        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL},
+    },
 };
 use crate::fhir::render::{self, View};
 
-pub const PARAMETERS: &[Parameter] = &[PATIENT, SUBJECT];
+pub const PARAMETERS: &[Parameter] = &[
+    PATIENT,
+    Parameter::reference("subject", &["subject"], Definition::R4("CarePlan-subject"), "The same as patient")
+        .with_modifiers(&[":identifier", ".identifier", ":Patient"]),
+    ID,
+    Parameter::token("status", &["status"], Definition::R4("CarePlan-status"), "active or completed")
+        .one_of(&["active", "completed"])
+        .in_system("http://hl7.org/fhir/request-status"),
+    Parameter::token("category", &["category"], Definition::R4("CarePlan-category"), PLAN_TYPE),
+    Parameter::token("intent", &["intent"], Definition::R4("CarePlan-intent"), "plan")
+        .one_of(&["plan"])
+        .in_system("http://hl7.org/fhir/request-intent"),
+    PERIOD,
+    Parameter::reference("care-team", &["careTeam"], Definition::R4("CarePlan-care-team"), "CareTeam/{id}")
+        .with_modifiers(&[":CareTeam", ":missing"]),
+    Parameter::special(
+        "_include",
+        "CarePlan:patient or CarePlan:subject: the Patient; CarePlan:care-team: the CareTeam",
+    )
+    .with_modifiers(&[":iterate"])
+    .one_of(&["CarePlan:patient", "CarePlan:subject", "CarePlan:care-team"]),
+    REVINCLUDE,
+    SORT,
+    COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
+    CURSOR,
+];
 
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
-    let found = clinical::look_up(&call, Asked::search(&call)?).await?;
-    let mut set = Searchset::new(&call);
-    for shown in &found.plans {
-        set.matched(render::care_plan(shown, View::Clinician));
-    }
-    set.superseded(&found);
-    Ok(Answer::ok(set.finish()))
+    let search = Search::of(&call, "CarePlan", PARAMETERS)?;
+    search_plans(&call, search, |shown| render::care_plan(shown, View::Clinician).into()).await
 }
 
 /// # Errors

@@ -1,17 +1,19 @@
-//! What the clinical handlers share: one audited look-up, and the searchset made of what it found.
+//! What the clinical handlers share: one audited look-up, and all the resources of what it found.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
-use super::{dispatch::Call, query::Query, refusal::Refusal, service::Service, unscheduled};
+use super::{
+    dispatch::Call,
+    refusal::Refusal,
+    search::{Searchset, page::Row, searchset::history_of},
+    unscheduled,
+};
 use crate::{
     cpis::{
         look_up::{LookUp, Subject},
-        types::{ShownPlan, access::Found, audit::EntityRef},
+        types::{NhsNumber, ShownPlan, access::Found, audit::EntityRef},
     },
     fhir::{
-        outcome::{Issue, IssueCode, Severity, SpineCode, operation_outcome},
-        render,
-        resource::{Bundle, BundleEntry, Resource},
+        render::{self, View},
+        resource::Patient,
     },
 };
 
@@ -28,9 +30,8 @@ pub struct Asked {
 
 impl Asked {
     /// A search about one patient.
-    pub fn search(call: &Call) -> Result<Self, Refusal> {
-        let subject = Subject::Number(call.query.required_patient()?);
-        Ok(Self { subject, entity: None, absent_is_not_found: false, by_setting: false })
+    pub fn search(number: NhsNumber) -> Self {
+        Self { subject: Subject::Number(number), entity: None, absent_is_not_found: false, by_setting: false }
     }
 
     /// A read of the resource in the path.
@@ -86,79 +87,24 @@ pub fn named_plan(call: &Call, found: Found) -> Result<ShownPlan, Refusal> {
     plan.ok_or_else(|| Refusal::not_found().audited())
 }
 
-/// Collects the entries of a searchset.
-pub struct Searchset<'a> {
-    call: &'a Call,
-    total: u64,
-    entries: Vec<BundleEntry>,
+/// The child as a clinician sees it.
+pub fn patient(call: &Call, number: &NhsNumber, found: &Found) -> Patient {
+    render::patient_for_clinician(number, call.service.verification(), found.demographics.as_ref())
 }
 
-impl<'a> Searchset<'a> {
-    pub fn new(call: &'a Call) -> Self {
-        Self { call, total: 0, entries: Vec::new() }
+/// Puts everything of the child beside the matches, for includes to choose from.
+pub fn beside(set: &mut Searchset<'_>, call: &Call, number: &NhsNumber, found: &Found) {
+    if !found.on_record() {
+        return;
     }
-
-    pub fn matched(&mut self, resource: impl Into<Resource>) {
-        self.total += 1;
-        self.add(resource.into(), "match");
+    set.beside(Row::of(patient(call, number, found)));
+    for shown in &found.plans {
+        set.beside(Row::of(render::flag(shown, View::Clinician)));
+        set.beside(Row::of(render::care_plan(shown, View::Clinician)));
+        set.beside(Row::of(render::care_team(shown, View::Clinician, None)));
     }
-
-    pub fn included(&mut self, resource: impl Into<Resource>) {
-        self.add(resource.into(), "include");
+    for authority in found.authorities() {
+        set.beside(Row::of(render::organization(authority)));
     }
-
-    fn add(&mut self, resource: Resource, mode: &str) {
-        self.entries.push(BundleEntry::found(&self.call.service.settings.base_url, resource, mode));
-    }
-
-    /// The accesses, each with who made it.
-    pub fn history(&mut self, found: &Found, matched: bool) {
-        for access in &found.history {
-            let (event, role) = render::access_event(access, false);
-            if matched {
-                self.matched(event)
-            } else {
-                self.included(event)
-            }
-            self.included(role);
-        }
-    }
-
-    /// Says that the number asked for was superseded (design 9).
-    pub fn superseded(&mut self, found: &Found) {
-        if found.superseded_by.is_some() {
-            let issue = Issue {
-                severity: Severity::Information,
-                ..Issue::error(
-                    IssueCode::Informational,
-                    SpineCode::InvalidatedResource,
-                    "The NHS number asked for has been superseded. The plans under all numbers of this child are shown; \
-                     please trace the child and use the new number.",
-                )
-            };
-            self.add(operation_outcome(&[issue]).into(), "outcome");
-        }
-    }
-
-    /// `total` counts the matches; `given` replaces it for a page of more.
-    pub fn finish(self) -> Bundle {
-        let total = self.total;
-        let link = self_link(&self.call.service, &self.call.path_and_query, &self.call.query);
-        Bundle::searchset(&link, Some(total), self.entries)
-    }
-}
-
-/// Characters that stand for themselves in a query (RFC 3986 unreserved).
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// A search as the server understood it: a GET URL below the base, every value encoded.
-pub fn self_link(service: &Service, path_and_query: &str, query: &Query) -> String {
-    let path = path_and_query.split('?').next().unwrap_or_default();
-    let below = path.strip_prefix(&service.settings.base_path).unwrap_or(path);
-    let below = below.strip_suffix("/_search").unwrap_or(below);
-    let encode = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
-    let parameters: Vec<String> =
-        query.0.iter().map(|sent| format!("{}{}={}", encode(&sent.name), sent.modifier, encode(&sent.value))).collect();
-    let mark = if parameters.is_empty() { "" } else { "?" };
-    format!("{}{below}{mark}{}", service.settings.base_url, parameters.join("&"))
+    history_of(found).for_each(|row| set.beside(row));
 }

@@ -20,16 +20,21 @@ use super::{
     refusal::{Case, Refusal},
     request_id::RequestIds,
     routes::{Route, Routes},
+    search,
     service::Service,
+    unscheduled,
 };
 use crate::{
     auth::AuthFault,
     cpis::types::{
         NhsNumber,
         audit::{AuditAgent, Interaction, Outcome, RequestEvent},
-        caller::{Caller, RequestContext},
+        caller::{Caller, RequestContext, Role},
     },
-    fhir::outcome::IssueCode,
+    fhir::{
+        outcome::{Issue, IssueCode},
+        subset::Subset,
+    },
 };
 
 /// How long a body may take to come.
@@ -48,6 +53,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Empty for methods without one; a `_search` form is in `query` already.
     pub body: Bytes,
+    /// What was ignored of the query, as the caller asked for.
+    pub ignored: Vec<Issue>,
     /// Path and query as sent, for the `self` link.
     pub path_and_query: String,
     pub interaction: Interaction,
@@ -138,7 +145,9 @@ async fn answer_for(
     if let Some(route) = route.filter(|route| route.is_open()) {
         ids?;
         acceptable(request, request.query_string())?;
-        Query::parse(request.query_string())?.check(&[route.parameters, FORMAT])?;
+        let query = Query::parse(request.query_string())?;
+        query.check(&[route.parameters, FORMAT])?;
+        written_as_asked(&query)?;
         return route.open(service);
     }
     // Two different tokens are no token: which of them counts must not depend on their order.
@@ -163,8 +172,11 @@ async fn answer_for(
         }
         let route = route.ok_or_else(|| routes.refuse_unknown(&service.settings.base_path, request))?;
         route.permit(&caller)?;
+        // It counts for clinicians alone; but what nobody could mean is never passed over.
+        unscheduled::declared(request.headers())?;
         let body = read_body(service, route, request, payload).await?;
-        let query = read_query(route, request, &body, &mut seen)?;
+        let (query, ignored) = read_query(route, &caller, request, &body, &mut seen)?;
+        let subset = subset_of(route, &query)?;
         if route.is_form() {
             // What was searched for is in the audit, whichever way it was sent.
             context.request_line = format!("{}?{}", context.request_line, String::from_utf8_lossy(&body));
@@ -175,12 +187,14 @@ async fn answer_for(
             context: context.clone(),
             id,
             query,
+            ignored,
             headers: request.headers().clone(),
             body,
             path_and_query: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             interaction: route.interaction,
         };
-        route.handle(call).await
+        let answer = route.handle(call).await?;
+        answer.cut_to(subset.as_ref())
     }
     .await;
     match result {
@@ -309,8 +323,16 @@ async fn collect(payload: &mut Payload, limit: usize, too_long: impl Fn() -> Ref
     Ok(body.freeze())
 }
 
-/// The parameters of the query string and of a `_search` form, all of them known to the route.
-fn read_query(route: &Route, request: &HttpRequest, body: &Bytes, seen: &mut Seen) -> Result<Query, Refusal> {
+/// The parameters of the query string and of a `_search` form, all of them known to the route; and what was left out of
+/// them because the caller asked for lenient handling, which a clinical caller can't: it could get another answer than
+/// it thinks (design 3).
+fn read_query(
+    route: &Route,
+    caller: &Caller,
+    request: &HttpRequest,
+    body: &Bytes,
+    seen: &mut Seen,
+) -> Result<(Query, Vec<Issue>), Refusal> {
     let mut query = Query::parse(request.query_string())?;
     if route.is_form() {
         let form = std::str::from_utf8(body)
@@ -318,14 +340,42 @@ fn read_query(route: &Route, request: &HttpRequest, body: &Bytes, seen: &mut See
         query.0.extend(Query::parse(form)?.0);
     }
     seen.patient = seen.patient.or_else(|| query.patient_for_audit());
-    query.check(&[route.parameters, FORMAT])?;
-    acceptable_formats(&query)?;
-    if let Some(pretty) = query.single("_pretty")?
-        && !matches!(pretty, "true" | "false")
-    {
-        return Err(query::bad_value("_pretty", "must be true or false"));
+    let known = [route.parameters, FORMAT];
+    let lenient = route.interaction == Interaction::SearchType && caller.role != Role::Clinical && is_lenient(request)?;
+    let ignored = if lenient { query.without_unknown(&known) } else { Vec::new() };
+    query.check(&known)?;
+    written_as_asked(&query)?;
+    Ok((query, ignored))
+}
+
+/// What every route takes: JSON alone, indented or not.
+fn written_as_asked(query: &Query) -> Result<(), Refusal> {
+    acceptable_formats(query)?;
+    match query.single("_pretty")? {
+        None | Some("true" | "false") => Ok(()),
+        Some(_) => Err(query::bad_value("_pretty", "must be true or false")),
     }
-    Ok(query)
+}
+
+/// What `Prefer: handling=` asks for.
+fn is_lenient(request: &HttpRequest) -> Result<bool, Refusal> {
+    let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+    let mut handling =
+        preferences.flat_map(|value| value.split([',', ';'])).filter_map(|part| part.trim().strip_prefix("handling="));
+    match handling.next().map(|value| value.trim_matches('"')) {
+        None | Some("strict") => Ok(false),
+        Some("lenient") => Ok(true),
+        Some(_) => Err(Refusal::new(
+            Case::Header,
+            "Missing or invalid header parameter: Prefer handling must be strict or lenient.",
+        )),
+    }
+}
+
+/// The part of the answer that is asked for, if the route knows such parameters.
+fn subset_of(route: &Route, query: &Query) -> Result<Option<Subset>, Refusal> {
+    // What belongs to no resource type and knows these is the Patient Flag API's search: its matches are Flags.
+    search::result::asked_subset(query, route.resource.unwrap_or("Flag"), route.parameters)
 }
 
 pub fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse {

@@ -2,10 +2,11 @@
 
 use super::{
     answer::Answer,
-    clinical::{self, Asked, Searchset},
+    clinical::{self, Asked},
     dispatch::Call,
     query::nhs_number,
     refusal::{Case, Refusal},
+    search::{Searchset, page::Row, searchset::history_of},
 };
 use crate::{
     cpis::look_up::Subject,
@@ -22,18 +23,18 @@ pub async fn get(call: Call) -> Result<Answer, Refusal> {
     let number = nhs_number(&call.id)?;
     let found = clinical::look_up(&call, Asked::read("Patient", &call.id, Subject::Number(number))).await?;
     let mut set = Searchset::new(&call);
-    set.matched(render::patient_for_clinician(&number, call.service.verification(), found.demographics.as_ref()));
+    set.matched(Row::of(clinical::patient(&call, &number, &found)));
     for shown in &found.plans {
-        set.matched(render::flag(shown, View::Clinician));
-        set.matched(render::care_plan(shown, View::Clinician));
-        set.matched(render::care_team(shown, View::Clinician, None));
+        set.matched(Row::of(render::flag(shown, View::Clinician)));
+        set.matched(Row::of(render::care_plan(shown, View::Clinician)));
+        set.matched(Row::of(render::care_team(shown, View::Clinician, None)));
     }
     for authority in found.authorities() {
-        set.matched(render::organization(authority));
+        set.matched(Row::of(render::organization(authority)));
     }
-    set.history(&found, true);
+    history_of(&found).for_each(|row| set.matched(row));
     set.superseded(&found);
-    Ok(Answer::ok(set.finish()))
+    Ok(Answer::ok(set.all()?))
 }
 
 /// The same by POST; the body is `Parameters` without any parameter.

@@ -2,18 +2,23 @@
 
 use super::{
     answer::Answer,
-    care_team::{PATIENT, SUBJECT},
-    clinical::{self, Asked, Searchset},
+    care_team::{PATIENT, PERIOD, REVINCLUDE, search_plans},
+    clinical::{self, Asked},
     dispatch::Call,
-    paging::{self, COUNT, CURSOR},
-    query::Parameter,
     refusal::{Case, Refusal},
+    search::{
+        Page, Parameter, Search, Searchset,
+        page::{self, Row},
+        parameter::{Definition, ID, LAST_UPDATED},
+        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL, Total},
+    },
     upload,
 };
 use crate::{
     cpis::{
         own_record::OwnPlan,
         types::{
+            ShownPlan,
             audit::{EntityRef, QueryResult},
             caller::Role,
         },
@@ -23,86 +28,112 @@ use crate::{
 
 pub const PARAMETERS: &[Parameter] = &[
     PATIENT,
-    SUBJECT,
-    Parameter::new("_include", "special", "Flag:patient, Flag:subject, Flag:author. For clinicians"),
-    Parameter::new(
-        "_revinclude",
-        "special",
-        "AuditEvent:patient (also as _revinclude:iterate) or AuditEvent:entity: the access history. For clinicians",
+    Parameter::reference("subject", &["subject"], Definition::R4("Flag-subject"), "The same as patient")
+        .with_modifiers(&[":identifier", ".identifier", ":Patient"]),
+    ID,
+    Parameter::token(
+        "code",
+        &["code"],
+        Definition::England("England-FlagCode"),
+        "child-protection-information-system-flag, or the kind of plan as a SNOMED CT code",
+    ),
+    Parameter::token("category", &["category"], Definition::England("England-FlagCategory"), "safety"),
+    Parameter::token("status", &["status"], Definition::Own, "active or inactive")
+        .one_of(&["active", "inactive"])
+        .in_system("http://hl7.org/fhir/flag-status"),
+    PERIOD,
+    Parameter::reference("author", &["author"], Definition::R4("Flag-author"), "The authority: Organization/{ods}")
+        .with_modifiers(&[":identifier", ".identifier", ":Organization", ":missing"]),
+    Parameter::reference(
+        "detail",
+        &["extension.valueReference"],
+        Definition::England("England-FlagDetail"),
+        "What the flag points at: CarePlan/{id}",
     )
-    .with_modifiers(&[":iterate"]),
+    .with_modifiers(&[":CarePlan", ":missing"]),
+    Parameter::token(
+        "identifier",
+        &["identifier"],
+        Definition::R4("Flag-identifier"),
+        "The authority's own id of the plan. For authorities",
+    ),
+    LAST_UPDATED,
+    Parameter::special(
+        "_include",
+        "Flag:patient or Flag:subject: the Patient; Flag:author: the Organization; Flag:detail: the CarePlan; then \
+         CarePlan:care-team as _include:iterate: the CareTeam",
+    )
+    .with_modifiers(&[":iterate"])
+    .one_of(&["Flag:patient", "Flag:subject", "Flag:author", "Flag:detail", "CarePlan:care-team"]),
+    REVINCLUDE,
+    SORT,
     COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
     CURSOR,
 ];
-
-const INCLUDES: [&str; 3] = ["Flag:patient", "Flag:subject", "Flag:author"];
-const REVINCLUDES: [&str; 2] = ["AuditEvent:patient", "AuditEvent:entity"];
 
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
+    let search = Search::of(&call, "Flag", PARAMETERS)?;
     if call.caller.role == Role::LocalAuthority {
-        return own_search(call).await;
+        return own_search(call, search).await;
     }
-    call.query.known_only("_include", &INCLUDES)?;
-    call.query.known_only("_revinclude", &REVINCLUDES)?;
-    call.query.only_for_others(&["_count", "_cursor"])?;
-    let asked = |name: &str, values: &[&str]| call.query.values(name).any(|value| values.contains(&value));
-    let with_patient = asked("_include", &["Flag:patient", "Flag:subject"]);
-    let with_author = asked("_include", &["Flag:author"]);
-    let with_history = asked("_revinclude", &REVINCLUDES);
-    let number = call.query.required_patient()?;
-    let found = clinical::look_up(&call, Asked::search(&call)?).await?;
-    let mut set = Searchset::new(&call);
-    for shown in &found.plans {
-        set.matched(render::flag(shown, View::Clinician));
-    }
-    if with_patient && found.on_record() {
-        let demographics = found.demographics.as_ref();
-        set.included(render::patient_for_clinician(&number, call.service.verification(), demographics));
-    }
-    if with_author {
-        for authority in found.authorities() {
-            set.included(render::organization(authority));
-        }
-    }
-    if with_history {
-        set.history(&found, false);
-    }
-    set.superseded(&found);
-    Ok(Answer::ok(set.finish()))
+    call.query.only_for_others(&["identifier", "_lastUpdated"])?;
+    search_plans(&call, search, |shown| render::flag(shown, View::Clinician).into()).await
 }
 
 /// An authority's own flags: of one child, or all of them page by page.
-async fn own_search(call: Call) -> Result<Answer, Refusal> {
-    call.query.only_for_others(&["_include", "_revinclude"])?;
-    let authority = &call.caller.organization;
-    let patient = call.query.patient()?;
-    let (plans, next) = match patient {
-        Some(number) => (call.service.gateway.own_plans_of(authority, number).await?, None),
-        None => {
-            let (count, after) = (paging::count(&call.query)?, paging::cursor(&call.query)?.unwrap_or(0));
-            let page = call.service.gateway.own_plans(authority, after, count).await?;
-            (page.plans, page.next)
-        }
-    };
+async fn own_search(call: Call, search: Search) -> Result<Answer, Refusal> {
+    call.query.only_for_others(&["_revinclude"])?;
+    call.query.known_only("_include", &OWN_INCLUDES)?;
+    let (gateway, authority) = (&call.service.gateway, &call.caller.organization);
     let mut event = call.event();
-    event.patient = patient;
-    event.result = patient.is_none().then(|| QueryResult::of(&plans, |shown| shown.plan.id.to_string()));
-    call.service.gateway.audit(event).await?;
+    if let Some(number) = call.query.patient()? {
+        let plans = gateway.own_plans_of(authority, number).await?;
+        event.patient = Some(number);
+        gateway.audit(event).await?;
+        let mut set = Searchset::new(&call);
+        beside(&mut set, &call, &search, &plans).await?;
+        plans.iter().for_each(|shown| set.matched(Row::of(upload::owner_flag(&call, shown))));
+        return Ok(Answer::ok(set.whole(&search)?));
+    }
+    search.sorts_only_by(&[])?;
+    let fetch = async |place, limit| {
+        let plans = gateway.own_plans(authority, place, limit).await?.ok_or_else(page::foreign_cursor)?;
+        Ok(plans.into_iter().map(|shown| (shown.plan.id, shown)).collect::<Vec<_>>())
+    };
+    let flag = |shown: &ShownPlan| upload::owner_flag(&call, shown);
+    let page = Page::read(&search, page::cursor(&call.query)?, &fetch, flag).await?;
+    let counted = search.total == Total::Accurate || search.only_count();
+    let total = if counted { Some(page::count(&search, &fetch, flag).await?) } else { None };
+    let plans: Vec<ShownPlan> = page.rows.into_iter().map(|(_, shown)| shown).collect();
+    event.result = Some(QueryResult::of(&plans, |shown| shown.plan.id.to_string()));
+    gateway.audit(event).await?;
     let mut set = Searchset::new(&call);
-    for shown in &plans {
-        set.matched(upload::owner_flag(&call, shown));
+    beside(&mut set, &call, &search, &plans).await?;
+    plans.iter().for_each(|shown| set.matched(Row::of(flag(shown))));
+    Ok(Answer::ok(set.page(&search, page.previous, page.next, total)?))
+}
+
+/// What an authority may have along: it reads no other form of a plan.
+const OWN_INCLUDES: [&str; 3] = ["Flag:patient", "Flag:subject", "Flag:author"];
+
+/// What an authority's flags refer to, if it is asked for: its own children, and itself.
+async fn beside(set: &mut Searchset<'_>, call: &Call, search: &Search, plans: &[ShownPlan]) -> Result<(), Refusal> {
+    if search.includes.is_empty() || plans.is_empty() {
+        return Ok(());
     }
-    let mut bundle = set.finish();
-    if patient.is_none() {
-        // What a page holds is not the total, and the total is only counted when it is asked for by patient.
-        bundle.total = None;
+    let authority = &call.caller.organization;
+    for shown in plans {
+        if let Some(child) = call.service.gateway.own_child(authority, shown.nhs_number).await? {
+            set.beside(Row::of(render::patient_for_owner(&child)));
+        }
     }
-    if let Some(next) = next {
-        paging::link_next(&mut bundle, &call, &next)?;
-    }
-    Ok(Answer::ok(bundle))
+    set.beside(Row::of(render::organization(authority)));
+    Ok(())
 }
 
 /// # Errors

@@ -90,8 +90,8 @@ fn resource(name: &str, routes: &[&Route], base: &str) -> Value {
         "updateCreate": false,
         "searchParam": parameters
             .iter()
-            .filter(|p| p.kind != "special")
-            .map(|p| json!({"name": p.name, "type": p.kind, "documentation": p.about}))
+            .filter(|p| p.selects())
+            .map(|p| json!({"name": p.name, "type": p.kind.code(), "documentation": p.about}))
             .collect::<Vec<_>>(),
         "searchInclude": includes(of("_include")),
         "searchRevInclude": includes(of("_revinclude")),

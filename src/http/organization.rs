@@ -4,85 +4,134 @@ use actix_web::http::StatusCode;
 
 use super::{
     answer::Answer,
-    clinical::Searchset,
     dispatch::Call,
-    paging::{self, COUNT, CURSOR},
-    query::{Parameter, bad_value},
     refusal::Refusal,
+    search::{
+        Page, Parameter, Search, Searchset,
+        criterion::{Asked, Wanted},
+        page::{self, Place, Row},
+        parameter::{Definition, ID, LAST_UPDATED},
+        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL, Total},
+    },
     upload,
 };
 use crate::{
     cpis::types::{
-        OdsCode,
+        self, OdsCode,
         audit::{EntityRef, QueryResult},
-        organization::OrganizationSearch,
+        organization::{NamePart, OrganizationSearch},
     },
-    fhir::{render, system},
+    fhir::{render, resource::Resource},
 };
 
 pub const PARAMETERS: &[Parameter] = &[
-    Parameter::new("identifier", "token", "ODS code, as https://fhir.nhs.uk/Id/ods-organization-code|{ods}"),
-    Parameter::new("_id", "token", "ODS code"),
-    Parameter::new("name", "string", "Beginning of the name, any case"),
-    Parameter::new("active", "token", "true or false"),
+    Parameter::token(
+        "identifier",
+        &["identifier"],
+        Definition::R4("Organization-identifier"),
+        "ODS code, as https://fhir.nhs.uk/Id/ods-organization-code|{ods}",
+    ),
+    ID,
+    Parameter::string(
+        "name",
+        &["name"],
+        Definition::R4("Organization-name"),
+        "Beginning of the name; case and accents don't count",
+    ),
+    Parameter::token("active", &["active"], Definition::R4("Organization-active"), "true or false")
+        .one_of(&["true", "false"]),
+    Parameter::token(
+        "type",
+        &["type"],
+        Definition::R4("Organization-type"),
+        "govt (an authority) or prov (a provider of care)",
+    ),
+    Parameter::reference(
+        "partof",
+        &["partOf"],
+        Definition::R4("Organization-partof"),
+        "The organisation that a site belongs to",
+    )
+    .with_modifiers(&[":identifier", ".identifier", ":Organization", ":missing"]),
+    LAST_UPDATED,
+    Parameter::special("_include", "Organization:partof: the organisation that a site belongs to")
+        .with_modifiers(&[":iterate"])
+        .one_of(&["Organization:partof"]),
+    SORT,
     COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
     CURSOR,
 ];
 
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
-    let count = paging::count(&call.query)?;
-    let (mut found, total) = call.service.gateway.organizations(wanted(&call)?, count + 1).await?;
-    let more = paging::cut(&mut found, count);
+    let search = Search::of(&call, "Organization", PARAMETERS)?;
+    search.sorts_only_by(&["name"])?;
+    let descending = search.sorted_by().iter().any(|(_, descending)| *descending);
+    let gateway = &call.service.gateway;
+    let narrowed = narrowed(&search);
+    let fetch = async |place, limit: usize| {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = gateway.organizations(narrowed.clone(), place, descending, limit).await?;
+        Ok(found.into_iter().map(|(name, organization)| ((name, organization.id), organization)).collect::<Vec<_>>())
+    };
+    let rendered = |organization: &types::Organization| Resource::from(render::organization(organization));
+    let start: Option<Place<(String, i64)>> = page::cursor(&call.query)?;
+    let page = Page::read(&search, start, &fetch, rendered).await?;
+    let counted = search.total == Total::Accurate || search.only_count();
+    let total = if counted { Some(page::count(&search, &fetch, rendered).await?) } else { None };
     let mut event = call.event();
-    event.result = Some(QueryResult::of(&found, |organization| organization.ods.as_str().to_owned()));
-    call.service.gateway.audit(event).await?;
+    event.result = Some(QueryResult::of(&page.rows, |(_, found)| found.ods.as_str().to_owned()));
+    gateway.audit(event).await?;
     let mut set = Searchset::new(&call);
-    for organization in &found {
-        set.matched(render::organization(organization));
+    for (_, organization) in &page.rows {
+        set.matched(Row::of(render::organization(organization)));
+        let part_of = organization.part_of.clone().filter(|_| !search.includes.is_empty());
+        if let Some(whole) = match part_of {
+            Some(ods) => gateway.organization(ods).await?,
+            None => None,
+        } {
+            set.beside(Row::of(render::organization(&whole)));
+        }
     }
-    let mut bundle = set.finish();
-    bundle.total = u64::try_from(total).ok();
-    if let Some(last) = found.last().filter(|_| more) {
-        paging::link_next(&mut bundle, &call, &last.id)?;
-    }
-    Ok(Answer::ok(bundle))
+    Ok(Answer::ok(set.page(&search, page.previous, page.next, total)?))
 }
 
-fn wanted(call: &Call) -> Result<OrganizationSearch, Refusal> {
-    let code = |name: &str, text: &str| {
-        OdsCode::parse(text).map_err(|_| bad_value(name, "must be an ODS code: 3 to 10 capital letters and digits"))
-    };
-    let identifier = match call.query.single("identifier")? {
-        None => None,
-        Some(text) => {
-            let value = match text.split_once('|') {
-                None => text,
-                Some((system, value)) if system == system::ODS_CODE => value,
-                Some(_) => {
-                    return Err(bad_value(
-                        "identifier",
-                        "must be of the system https://fhir.nhs.uk/Id/ods-organization-code",
-                    ));
-                }
-            };
-            Some(code("identifier", value)?)
+/// What the store can narrow the search down by; every row is judged by all criteria afterwards.
+fn narrowed(search: &Search) -> OrganizationSearch {
+    let mut narrowed = OrganizationSearch::default();
+    for criterion in &search.criteria {
+        let Asked::AnyOf(wanted) = &criterion.asked else { continue };
+        let codes = || {
+            wanted.iter().filter_map(|wanted| match wanted {
+                Wanted::Token { code, .. } => code.as_deref(),
+                _ => None,
+            })
+        };
+        match criterion.parameter.name {
+            "identifier" | "_id" if codes().count() == wanted.len() => {
+                narrowed.ods = Some(codes().filter_map(|code| OdsCode::parse(code).ok()).collect());
+            }
+            "name" => {
+                let parts = wanted.iter().filter_map(|wanted| match wanted {
+                    Wanted::Beginning(text) => Some(NamePart::Beginning(text.clone())),
+                    Wanted::Part(text) => Some(NamePart::Anywhere(text.clone())),
+                    Wanted::Exact(text) => Some(NamePart::Beginning(types::organization::searchable(text))),
+                    _ => None,
+                });
+                narrowed.name = Some(parts.collect());
+            }
+            "active" => {
+                let wanted: Vec<&str> = codes().collect();
+                narrowed.active = if let [only] = wanted[..] { Some(only == "true") } else { None };
+            }
+            _ => {}
         }
-    };
-    let id = call.query.single("_id")?.map(|text| code("_id", text)).transpose()?;
-    let ods = match (identifier, id) {
-        (Some(a), Some(b)) if a != b => return Err(bad_value("_id", "names another organisation than identifier")),
-        (a, b) => a.or(b),
-    };
-    let active = match call.query.single("active")? {
-        None => None,
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        Some(_) => return Err(bad_value("active", "must be true or false")),
-    };
-    let name = call.query.single("name")?.map(str::to_owned);
-    Ok(OrganizationSearch { ods, name, active, after_id: paging::cursor(&call.query)? })
+    }
+    narrowed
 }
 
 /// # Errors

@@ -2,69 +2,132 @@
 
 use super::{
     answer::Answer,
-    clinical::{self, Asked, Searchset},
+    care_team::REVINCLUDE,
+    clinical::{self, Asked},
     dispatch::Call,
-    query::{Parameter, bad_value, identifier_value, nhs_number},
+    query::{bad_value, identifier_value, nhs_number},
     refusal::{Case, Refusal},
+    search::{
+        Page, Parameter, Search, Searchset,
+        page::{self, Row},
+        parameter::{Definition, LAST_UPDATED},
+        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL, Total},
+    },
     upload,
 };
 use crate::{
     cpis::{
         look_up::Subject,
-        types::{NhsNumber, audit::EntityRef, caller::Role},
+        types::{
+            NhsNumber,
+            audit::{EntityRef, QueryResult},
+            caller::Role,
+            child::AuthorityChild,
+        },
     },
-    fhir::render,
+    fhir::{render, resource::Resource, system},
 };
 
 pub const PARAMETERS: &[Parameter] = &[
-    Parameter::new("identifier", "token", "NHS number, as https://fhir.nhs.uk/Id/nhs-number|{nhs}"),
-    Parameter::new("_id", "token", "NHS number"),
+    Parameter::token(
+        "identifier",
+        &["identifier"],
+        Definition::R4("Patient-identifier"),
+        "NHS number, as https://fhir.nhs.uk/Id/nhs-number|{nhs}; for an authority also its own id of the child",
+    )
+    .with_modifiers(&[]),
+    Parameter::token("_id", &["id"], Definition::R4("Resource-id"), "NHS number").with_modifiers(&[]),
+    LAST_UPDATED,
+    REVINCLUDE.one_of(&[
+        "AuditEvent:patient",
+        "AuditEvent:entity",
+        "Flag:patient",
+        "Flag:subject",
+        "CarePlan:patient",
+        "CarePlan:subject",
+        "CareTeam:patient",
+        "CareTeam:subject",
+    ]),
+    SORT,
+    COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
+    CURSOR,
 ];
 
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
-    let number = searched(&call)?;
-    let mut set = Searchset::new(&call);
+    let search = Search::of(&call, "Patient", PARAMETERS)?;
     if call.caller.role == Role::LocalAuthority {
-        let child = call.service.gateway.own_child(&call.caller.organization, number).await?;
-        let mut event = call.event();
-        event.patient = Some(number);
-        call.service.gateway.audit(event).await?;
-        if let Some(child) = &child {
-            set.matched(render::patient_for_owner(child));
-        }
-        return Ok(Answer::ok(set.finish()));
+        return own_search(call, search).await;
     }
+    call.query.only_for_others(&["_lastUpdated"])?;
+    let number = searched(&call)?.ok_or_else(|| {
+        Refusal::new(
+            Case::NhsNumber,
+            "Invalid NHS number: none was given. Search by identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018",
+        )
+    })?;
     let asked = Asked { subject: Subject::Number(number), entity: None, absent_is_not_found: false, by_setting: false };
     let found = clinical::look_up(&call, asked).await?;
+    let mut set = Searchset::new(&call);
     if found.on_record() {
-        let demographics = found.demographics.as_ref();
-        set.matched(render::patient_for_clinician(&number, call.service.verification(), demographics));
+        set.matched(Row::of(clinical::patient(&call, &number, &found)));
+    }
+    if !search.includes.is_empty() {
+        clinical::beside(&mut set, &call, &number, &found);
     }
     set.superseded(&found);
-    Ok(Answer::ok(set.finish()))
+    Ok(Answer::ok(set.whole(&search)?))
+}
+
+/// An authority's own children: one by its number, or all of them page by page.
+async fn own_search(call: Call, search: Search) -> Result<Answer, Refusal> {
+    call.query.only_for_others(&["_revinclude"])?;
+    let (gateway, authority) = (&call.service.gateway, &call.caller.organization);
+    let mut event = call.event();
+    let mut set = Searchset::new(&call);
+    let by_local_id = call.query.values("identifier").any(|text| text.starts_with(&format!("{}|", system::LOCAL_ID)));
+    if !by_local_id && let Some(number) = searched(&call)? {
+        let child = gateway.own_child(authority, number).await?;
+        event.patient = Some(number);
+        gateway.audit(event).await?;
+        if let Some(child) = &child {
+            set.matched(Row::of(render::patient_for_owner(child)));
+        }
+        return Ok(Answer::ok(set.whole(&search)?));
+    }
+    search.sorts_only_by(&[])?;
+    let fetch = async |place, limit| {
+        let children = gateway.own_children(authority, place, limit).await?;
+        Ok(children.into_iter().map(|child| (child.id, child)).collect::<Vec<_>>())
+    };
+    let patient = |child: &AuthorityChild| Resource::from(render::patient_for_owner(child));
+    let page = Page::read(&search, page::cursor(&call.query)?, &fetch, patient).await?;
+    let counted = search.total == Total::Accurate || search.only_count();
+    let total = if counted { Some(page::count(&search, &fetch, patient).await?) } else { None };
+    event.result = Some(QueryResult::of(&page.rows, |(_, child)| child.nhs_number.as_str().to_owned()));
+    gateway.audit(event).await?;
+    page.rows.iter().for_each(|(_, child)| set.matched(Row::of(patient(child))));
+    Ok(Answer::ok(set.page(&search, page.previous, page.next, total)?))
 }
 
 /// The one number that the search names.
-fn searched(call: &Call) -> Result<NhsNumber, Refusal> {
+fn searched(call: &Call) -> Result<Option<NhsNumber>, Refusal> {
     let identifier = call.query.single("identifier")?.map(|text| identifier_value("identifier", text)).transpose()?;
     let number = match (identifier, call.query.single("_id")?) {
         (Some(_), Some(_)) => {
             return Err(bad_value("_id", "can't be combined with identifier: please give one of them"));
         }
         (Some(text), None) | (None, Some(text)) => text,
-        (None, None) => {
-            return Err(Refusal::new(
-                Case::NhsNumber,
-                "Invalid NHS number: none was given. Search by identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018",
-            ));
-        }
+        (None, None) => return Ok(None),
     };
     if number.contains(',') {
         return Err(bad_value("identifier", "may name one patient only: please make one search for each"));
     }
-    nhs_number(number)
+    nhs_number(number).map(Some)
 }
 
 /// # Errors
@@ -75,8 +138,7 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
         return own(call, number).await;
     }
     let found = clinical::look_up(&call, Asked::read("Patient", &call.id, Subject::Number(number))).await?;
-    let demographics = found.demographics.as_ref();
-    Ok(Answer::ok(render::patient_for_clinician(&number, call.service.verification(), demographics)))
+    Ok(Answer::ok(clinical::patient(&call, &number, &found)))
 }
 
 async fn own(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {

@@ -3,39 +3,45 @@
 use super::{
     answer::Answer,
     care_team::PATIENT,
-    clinical::{self, Asked, Searchset},
+    clinical::{self, Asked},
     dispatch::Call,
-    query::{Parameter, bad_value},
     refusal::Refusal,
+    search::{
+        Parameter, Search, Searchset,
+        page::Row,
+        parameter::Definition,
+        result::{ELEMENTS, SUMMARY},
+    },
 };
 use crate::fhir::{render, system};
 
 pub const PARAMETERS: &[Parameter] = &[
     PATIENT,
-    Parameter::new("code", "token", "child-protection-information-system-flag, the one flag that CP-IS has"),
+    Parameter::token(
+        "code",
+        &["code"],
+        Definition::England("England-FlagCode"),
+        "child-protection-information-system-flag, the one flag that CP-IS has",
+    )
+    .with_modifiers(&[])
+    .one_of(&[system::CPIS_FLAG])
+    .in_system(system::FLAG_CATEGORY_PATIENT),
+    SUMMARY,
+    ELEMENTS,
 ];
 
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
-    if let Some(code) = call.query.single("code")? {
-        let qualified = format!("{}|{}", system::FLAG_CATEGORY_PATIENT, system::CPIS_FLAG);
-        if code != system::CPIS_FLAG && code != qualified {
-            return Err(bad_value(
-                "code",
-                "must be child-protection-information-system-flag: CP-IS holds no other flag",
-            ));
-        }
-    }
-    let asked = Asked { by_setting: true, ..Asked::search(&call)? };
+    call.query.single("code")?;
+    let search = Search::of(&call, "Flag", PARAMETERS)?;
+    let asked = Asked { by_setting: true, ..Asked::search(call.query.required_patient()?) };
     let found = clinical::look_up(&call, asked).await?;
     let mut set = Searchset::new(&call);
     for shown in &found.plans {
         let plan = render::patient_flag(shown, None);
-        set.matched(plan.flag);
-        set.included(plan.care_plan);
-        set.included(plan.care_team);
+        set.matched(Row::of(plan.flag).with(plan.care_plan).with(plan.care_team));
     }
     set.superseded(&found);
-    Ok(Answer::ok(set.finish()))
+    Ok(Answer::ok(set.whole(&search)?))
 }

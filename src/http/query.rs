@@ -2,44 +2,25 @@
 
 use percent_encoding::percent_decode;
 
-use super::refusal::{Case, Refusal};
+use super::{
+    refusal::{Case, Refusal},
+    search::Parameter,
+};
 use crate::{
     cpis::types::NhsNumber,
     fhir::{
-        outcome::{Issue, IssueCode, SpineCode},
+        outcome::{Issue, IssueCode, Severity, SpineCode},
         system,
     },
 };
-
-/// A parameter that a route knows.
-#[derive(Clone, Copy, Debug)]
-pub struct Parameter {
-    pub name: &'static str,
-    /// Modifiers it may carry; chains are spelled `.identifier`.
-    pub modifiers: &'static [&'static str],
-    /// R4's type of search parameter, or `special` for one that shapes the result.
-    pub kind: &'static str,
-    /// Said in the `CapabilityStatement` and the OpenAPI document.
-    pub about: &'static str,
-}
-
-impl Parameter {
-    pub const fn new(name: &'static str, kind: &'static str, about: &'static str) -> Self {
-        Self { name, modifiers: &[], kind, about }
-    }
-
-    pub const fn with_modifiers(self, modifiers: &'static [&'static str]) -> Self {
-        Self { modifiers, ..self }
-    }
-}
 
 /// Most parameters of one request; no search here has a use for more.
 const MOST_PARAMETERS: usize = 50;
 
 /// Every route knows these.
 pub const FORMAT: &[Parameter] = &[
-    Parameter::new("_format", "special", "json, application/json or application/fhir+json"),
-    Parameter::new("_pretty", "special", "true: the answer is indented for people"),
+    Parameter::special("_format", "json, application/json or application/fhir+json"),
+    Parameter::special("_pretty", "true: the answer is indented for people"),
 ];
 
 /// One parameter as sent: `name`, then `:modifier` or `.chain`, then the value, decoded.
@@ -81,25 +62,48 @@ impl Query {
     /// # Errors
     /// [`Refusal`] 400 that names each unknown parameter or modifier and lists the known ones.
     pub fn check(&self, known: &[&[Parameter]]) -> Result<(), Refusal> {
+        let issues = self.faults(known).into_iter().map(|(_, issue)| issue).collect::<Vec<_>>();
+        if issues.is_empty() { Ok(()) } else { Err(Refusal::with_issues(Case::Parameter, issues)) }
+    }
+
+    /// Takes out what [`Query::check`] would refuse, and tells of each as a warning (`Prefer: handling=lenient`).
+    pub fn without_unknown(&mut self, known: &[&[Parameter]]) -> Vec<Issue> {
+        let faults = self.faults(known);
+        let mut at = 0;
+        self.0.retain(|_| {
+            at += 1;
+            !faults.iter().any(|(unknown, _)| *unknown == at - 1)
+        });
+        let ignored = |issue: Issue| Issue {
+            severity: Severity::Warning,
+            diagnostics: format!("Ignored, as asked. {}", issue.diagnostics),
+            ..issue
+        };
+        faults.into_iter().map(|(_, issue)| ignored(issue)).collect()
+    }
+
+    /// What is not known, by its place among the parameters sent.
+    fn faults(&self, known: &[&[Parameter]]) -> Vec<(usize, Issue)> {
         let all = || known.iter().flat_map(|part| part.iter());
         let list = || all().map(|p| p.name).collect::<Vec<_>>().join(", ");
         let mut issues = Vec::new();
-        for sent in &self.0 {
+        for (at, sent) in self.0.iter().enumerate() {
             let Some(parameter) = all().find(|p| p.name == sent.name) else {
                 let name = speakable(&sent.name);
-                issues.push(unsupported(format!("Unknown parameter '{name}'. Known here: {}.", list())));
+                issues.push((at, unsupported(&name, format!("Unknown parameter '{name}'. Known here: {}.", list()))));
                 continue;
             };
             if !sent.modifier.is_empty() && !parameter.modifiers.contains(&sent.modifier.as_str()) {
-                issues.push(unsupported(format!(
+                let text = format!(
                     "Parameter '{}' has no modifier or chain '{}' here. Known: {}.",
                     parameter.name,
                     speakable(&sent.modifier),
                     if parameter.modifiers.is_empty() { "none".to_owned() } else { parameter.modifiers.join(", ") },
-                )));
+                );
+                issues.push((at, unsupported(parameter.name, text)));
             }
         }
-        if issues.is_empty() { Ok(()) } else { Err(Refusal::with_issues(Case::Parameter, issues)) }
+        issues
     }
 
     pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
@@ -116,20 +120,22 @@ impl Query {
         match names.iter().find(|name| self.values(name).next().is_some()) {
             None => Ok(()),
             Some(name) => {
-                Err(Refusal::new(Case::Parameter, format!("Parameter '{name}' is not for clients of this role.")))
+                let text = format!("Parameter '{name}' is not for clients of this role.");
+                Err(Refusal::new(Case::Parameter, text).at(&format!("http.{name}")))
             }
         }
     }
 
-    /// Refuses an include that is not known: a silently smaller answer would be a wrong one.
+    /// Refuses values that only others of a route's callers may use.
     ///
     /// # Errors
-    /// [`Refusal`] 400 that lists the known ones.
+    /// [`Refusal`] 400 that lists those for this caller.
     pub fn known_only(&self, name: &str, known: &[&str]) -> Result<(), Refusal> {
         if self.values(name).all(|value| known.contains(&value)) {
             return Ok(());
         }
-        Err(Refusal::new(Case::Parameter, format!("This {name} is not known here. Known: {}.", known.join(", "))))
+        let text = format!("This {name} is not for clients of this role. Known to them: {}.", known.join(", "));
+        Err(Refusal::new(Case::Parameter, text).at(&format!("http.{name}")))
     }
 
     /// The value of a parameter that may be given once.
@@ -155,10 +161,10 @@ impl Query {
         if named.next().is_some() || sent.value.contains(',') {
             return Err(bad_value(&sent.name, "may name one patient only: please make one search for each"));
         }
-        let value = if sent.modifier.is_empty() {
-            sent.value.strip_prefix("Patient/").unwrap_or(&sent.value)
-        } else {
+        let value = if sent.modifier.ends_with("identifier") {
             identifier_value(&sent.name, &sent.value)?
+        } else {
+            sent.value.strip_prefix("Patient/").unwrap_or(&sent.value)
         };
         nhs_number(value).map(Some)
     }
@@ -206,11 +212,14 @@ pub fn nhs_number(text: &str) -> Result<NhsNumber, Refusal> {
 
 /// 400 for a parameter whose value can't be used; `why` reads on from its name.
 pub fn bad_value(name: &str, why: &str) -> Refusal {
-    Refusal::new(Case::Parameter, format!("Parameter '{}' {why}.", speakable(name))).with_code(IssueCode::Value)
+    let name = speakable(name);
+    let refusal = Refusal::new(Case::Parameter, format!("Parameter '{name}' {why}.")).with_code(IssueCode::Value);
+    refusal.at(&format!("http.{name}"))
 }
 
-fn unsupported(diagnostics: String) -> Issue {
-    Issue::error(IssueCode::NotSupported, SpineCode::InvalidValue, diagnostics)
+/// R4 names a parameter of a request as `http.` and its name.
+fn unsupported(name: &str, diagnostics: String) -> Issue {
+    Issue::error(IssueCode::NotSupported, SpineCode::InvalidValue, diagnostics).at(format!("http.{name}"))
 }
 
 /// A name as sent, fit for a message: short, plain, and without anything that may be a number of a person.
@@ -283,7 +292,7 @@ mod tests {
     #[test]
     fn messages_never_echo_digits() {
         let query = Query::parse("9990000018=x&patient:9990000018=y");
-        let known = [Parameter::new("patient", "reference", "")];
+        let known = [crate::http::care_team::PATIENT];
         let refusal = query.and_then(|q| q.check(&[&known])).map_err(|r| format!("{:?}", r.issues));
         assert!(refusal.is_err_and(|text| !text.contains("9990000018")));
     }

@@ -8,11 +8,15 @@ use uuid::Uuid;
 
 use super::{
     answer::Answer,
-    clinical::Searchset,
     dispatch::Call,
     metadata::ACCESS_TOPIC,
-    query::{Parameter, bad_value},
     refusal::{Case, Refusal},
+    search::{
+        Parameter, Search, Searchset,
+        page::Row,
+        parameter::{Definition, ID, LAST_UPDATED},
+        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL},
+    },
 };
 use crate::{
     cpis::{
@@ -35,8 +39,22 @@ use crate::{
 };
 
 pub const PARAMETERS: &[Parameter] = &[
-    Parameter::new("_id", "token", "Id of a subscription"),
-    Parameter::new("status", "token", "requested, active, error or off; several separated by commas"),
+    ID,
+    Parameter::token("status", &["status"], Definition::R4("Subscription-status"), "requested, active, error or off")
+        .one_of(&["requested", "active", "error", "off"])
+        .in_system("http://hl7.org/fhir/subscription-status"),
+    Parameter::string("criteria", &["criteria"], Definition::R4("Subscription-criteria"), "The topic"),
+    Parameter::token("type", &["channel.type"], Definition::R4("Subscription-type"), "rest-hook")
+        .one_of(&["rest-hook"])
+        .in_system("http://hl7.org/fhir/subscription-channel-type"),
+    Parameter::uri("url", &["channel.endpoint"], Definition::R4("Subscription-url"), "The endpoint"),
+    LAST_UPDATED,
+    SORT,
+    COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
+    CURSOR,
 ];
 
 const FULL_RESOURCE: &str = "full-resource";
@@ -96,26 +114,14 @@ pub async fn delete(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
-    let statuses = statuses(&call)?;
-    let id = call.query.single("_id")?.map(str::to_owned);
-    let mut found = call.service.gateway.own_subscriptions(&call.caller.organization).await?;
-    found.retain(|stored| id.as_ref().is_none_or(|id| *id == stored.id.to_string()));
-    found.retain(|stored| statuses.as_ref().is_none_or(|statuses| statuses.contains(&stored.status)));
+    let search = Search::of(&call, "Subscription", PARAMETERS)?;
+    let found = call.service.gateway.own_subscriptions(&call.caller.organization).await?;
     let mut event = call.event();
     event.result = Some(QueryResult::of(&found, |stored| stored.id.to_string()));
     call.service.gateway.audit(event).await?;
     let mut set = Searchset::new(&call);
-    for stored in &found {
-        set.matched(rendered(stored));
-    }
-    Ok(Answer::ok(set.finish()))
-}
-
-fn statuses(call: &Call) -> Result<Option<Vec<SubscriptionStatus>>, Refusal> {
-    let Some(text) = call.query.single("status")? else { return Ok(None) };
-    let codes = text.split(',').map(|token| token.rsplit('|').next().unwrap_or_default());
-    let read: Option<Vec<_>> = codes.map(SubscriptionStatus::from_code).collect();
-    read.map(Some).ok_or_else(|| bad_value("status", "must be requested, active, error or off"))
+    found.iter().for_each(|stored| set.matched(Row::of(rendered(stored))));
+    Ok(Answer::ok(set.whole(&search)?))
 }
 
 fn gone() -> Refusal {

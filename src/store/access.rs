@@ -12,7 +12,7 @@ use crate::{
     clock::from_millis,
     cpis::types::{
         NhsNumber,
-        access::{Access, AccessAuthor},
+        access::{Access, AccessAuthor, SequenceRange},
     },
 };
 
@@ -206,17 +206,20 @@ pub fn listed_for(
     conn: &mut Conn,
     authority: i64,
     persons: &[i64],
-    below: i64,
+    within: SequenceRange,
     limit: i64,
 ) -> Result<Vec<Access>, StoreError> {
-    let rows: Vec<Row> = listing::table
+    let mut query = listing::table
         .inner_join(access::table)
         .filter(listing::authority_id.eq(authority).and(listing::person_id.eq_any(persons.to_vec())))
-        .filter(listing::access_id.lt(below))
-        .order(listing::access_id.desc())
+        .filter(listing::access_id.lt(within.below).and(listing::access_id.gt(within.above)))
         .limit(limit)
-        .select(COLUMNS)
-        .load(conn)?;
+        .into_boxed();
+    query = match within.oldest_first {
+        true => query.order(listing::access_id.asc()),
+        false => query.order(listing::access_id.desc()),
+    };
+    let rows: Vec<Row> = query.select(COLUMNS).load(conn)?;
     rows.into_iter().map(access_of).collect()
 }
 

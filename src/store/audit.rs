@@ -318,6 +318,9 @@ impl SearchColumns {
     }
 }
 
+type Backend = <Conn as diesel::Connection>::Backend;
+type Within<'a> = Box<dyn BoxableExpression<audit_event::table, Backend, SqlType = diesel::sql_types::Bool> + 'a>;
+
 macro_rules! filtered {
     ($search:expr) => {{
         let search: &AuditSearch = $search;
@@ -325,11 +328,27 @@ macro_rules! filtered {
         if let Some(patient) = &search.patient {
             query = query.filter(audit_event::patient.eq(patient.as_str().to_owned()));
         }
-        if let Some(from) = search.from_ms {
-            query = query.filter(audit_event::recorded_ms.ge(from));
+        if let Some(spans) = &search.recorded {
+            // At most as many as the caller sent dates; usually one.
+            let outside = audit_event::recorded_ms.lt(i64::MIN);
+            let mut within: Within<'_> = Box::new(outside);
+            for span in spans {
+                let one = audit_event::recorded_ms.ge(span.from_ms).and(audit_event::recorded_ms.lt(span.before_ms));
+                within = Box::new(within.or(one));
+            }
+            query = query.filter(within);
         }
-        if let Some(before) = search.before_ms {
-            query = query.filter(audit_event::recorded_ms.lt(before));
+        if let Some(ids) = &search.ids {
+            query = query.filter(audit_event::id.eq_any(ids.clone()));
+        }
+        if !search.actions.is_empty() {
+            query = query.filter(audit_event::action.eq_any(search.actions.clone()));
+        }
+        if !search.outcomes.is_empty() {
+            query = query.filter(audit_event::outcome.eq_any(search.outcomes.clone()));
+        }
+        if !search.subtypes.is_empty() {
+            query = query.filter(audit_event::subtype.eq_any(search.subtypes.clone()));
         }
         if let Some(newest) = search.heads.iter().map(|(chain, _)| *chain).max() {
             query = query.filter(audit_event::chain.le(newest));
@@ -376,16 +395,20 @@ const COLUMNS: Columns = (
     audit_event::content,
 );
 
-/// A page of the security audit, newest first: at most `limit` rows.
+/// A page of the security audit in the order asked for: at most `limit` rows.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when a row's content can't be read.
 pub fn search(conn: &mut Conn, search: &AuditSearch, limit: i64) -> Result<Vec<AuditRow>, StoreError> {
-    let mut query = filtered!(search);
+    let mut query = filtered!(search).limit(limit);
     if let Some(below) = search.below_id {
         query = query.filter(audit_event::id.lt(below));
     }
-    let rows: Vec<Row> = query.order(audit_event::id.desc()).limit(limit).select(COLUMNS).load(conn)?;
+    if let Some(above) = search.above_id {
+        query = query.filter(audit_event::id.gt(above));
+    }
+    query = if search.oldest_first { query.order(audit_event::id.asc()) } else { query.order(audit_event::id.desc()) };
+    let rows: Vec<Row> = query.select(COLUMNS).load(conn)?;
     rows.into_iter().map(row).collect()
 }
 

@@ -13,6 +13,7 @@ use crate::{
     cpis::types::{
         NhsNumber,
         child::{AuthorityChild, Demographics},
+        page::Place,
     },
 };
 
@@ -61,19 +62,32 @@ pub fn get(conn: &mut Conn, id: i64) -> Result<Option<OwnedChild>, StoreError> {
     Ok(newest_versions(conn, rows)?.pop())
 }
 
-/// A page of an authority's own children by ascending key.
+/// At most `limit` of an authority's own children, by their keys from `place` on, and the key to read on from: none when
+/// there are no more. Fewer come when some don't count yet.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn page(conn: &mut Conn, authority: i64, after_id: i64, limit: i64) -> Result<Vec<AuthorityChild>, StoreError> {
-    let rows: Vec<KeyRow> = authority_child::table
+pub fn page(
+    conn: &mut Conn,
+    authority: i64,
+    place: Option<Place<i64>>,
+    limit: i64,
+) -> Result<(Vec<AuthorityChild>, Option<i64>), StoreError> {
+    let mut query = authority_child::table
         .inner_join(person::table)
-        .filter(authority_child::authority_id.eq(authority).and(authority_child::id.gt(after_id)))
-        .order(authority_child::id)
+        .filter(authority_child::authority_id.eq(authority))
         .limit(limit)
         .select(KEYS)
-        .load(conn)?;
-    Ok(newest_versions(conn, rows)?.into_iter().map(|o| o.child).collect())
+        .into_boxed();
+    query = match place {
+        Some(Place::Before(key)) => query.filter(authority_child::id.lt(key)).order(authority_child::id.desc()),
+        Some(Place::After(key)) => query.filter(authority_child::id.gt(key)).order(authority_child::id.asc()),
+        None => query.order(authority_child::id.asc()),
+    };
+    let rows: Vec<KeyRow> = query.load(conn)?;
+    let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let last = rows.last().map(|(key, ..)| *key).filter(|_| full);
+    Ok((newest_versions(conn, rows)?.into_iter().map(|owned| owned.child).collect(), last))
 }
 
 fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>) -> Result<Vec<OwnedChild>, StoreError> {

@@ -1,6 +1,6 @@
 //! Organisations and the clients registered for them.
 
-use diesel::prelude::*;
+use diesel::{prelude::*, sql_types::Bool};
 
 use super::{
     Conn, StoreError,
@@ -11,7 +11,8 @@ use crate::{
     cpis::types::{
         OdsCode, Organization, Phone,
         caller::{Client, Role},
-        organization::{CareSetting, OrganizationKind, OrganizationSearch},
+        organization::{CareSetting, NamePart, OrganizationKind, OrganizationSearch, searchable},
+        page::Place,
         upload::OrganizationChange,
     },
 };
@@ -89,17 +90,23 @@ pub fn get_all(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Organization>, StoreE
     rows.into_iter().map(Organization::try_from).collect()
 }
 
+type Backend = <Conn as diesel::Connection>::Backend;
+type Condition<'a> = Box<dyn BoxableExpression<organization::table, Backend, SqlType = Bool> + 'a>;
+
 macro_rules! matching {
     ($search:expr) => {{
         let search: &OrganizationSearch = $search;
         let mut query = organization::table.into_boxed();
-        if let Some(ods) = &search.ods {
-            query = query.filter(organization::ods.eq(ods.as_str().to_owned()));
+        if let Some(codes) = &search.ods {
+            let codes: Vec<String> = codes.iter().map(|ods| ods.as_str().to_owned()).collect();
+            query = query.filter(organization::ods.eq_any(codes));
         }
-        if let Some(name) = &search.name {
-            let pattern =
-                format!("{}%", name.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
-            query = query.filter(organization::name_search.like(pattern).escape('\\'));
+        if let Some(parts) = &search.name {
+            let mut any: Condition<'_> = Box::new(organization::id.lt(0));
+            for part in parts {
+                any = Box::new(any.or(organization::name_search.like(pattern(part)).escape('\\')));
+            }
+            query = query.filter(any);
         }
         if let Some(active) = search.active {
             query = query.filter(organization::active.eq(active));
@@ -108,24 +115,45 @@ macro_rules! matching {
     }};
 }
 
-/// A page of organisations by ascending key.
+fn pattern(part: &NamePart) -> String {
+    let (text, before) = match part {
+        NamePart::Beginning(text) => (text, ""),
+        NamePart::Anywhere(text) => (text, "%"),
+    };
+    format!("{before}{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+}
+
+/// At most `limit` organisations, the nearest to the place first: by name (as searches compare it), then by key. With
+/// `descending` the order is turned round, and what comes after with it.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn search(conn: &mut Conn, search: &OrganizationSearch, limit: i64) -> Result<Vec<Organization>, StoreError> {
-    let mut query = matching!(search);
-    if let Some(after) = search.after_id {
-        query = query.filter(organization::id.gt(after));
+pub fn search(
+    conn: &mut Conn,
+    search: &OrganizationSearch,
+    place: Option<&Place<(String, i64)>>,
+    descending: bool,
+    limit: i64,
+) -> Result<Vec<(String, Organization)>, StoreError> {
+    let mut query = matching!(search).limit(limit);
+    let upwards = matches!(place, Some(Place::Before(_))) == descending;
+    if let Some(((name, id), _)) = place.map(Place::key) {
+        let (name, id) = (name.clone(), *id);
+        let same = organization::name_search.eq(name.clone());
+        query = if upwards {
+            query.filter(organization::name_search.gt(name).or(same.and(organization::id.gt(id))))
+        } else {
+            query.filter(organization::name_search.lt(name).or(same.and(organization::id.lt(id))))
+        };
     }
-    let rows: Vec<OrganizationRow> =
-        query.order(organization::id).limit(limit).select(OrganizationRow::as_select()).load(conn)?;
-    rows.into_iter().map(Organization::try_from).collect()
-}
-
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn count(conn: &mut Conn, search: &OrganizationSearch) -> Result<i64, StoreError> {
-    Ok(matching!(search).count().get_result(conn)?)
+    query = if upwards {
+        query.order((organization::name_search.asc(), organization::id.asc()))
+    } else {
+        query.order((organization::name_search.desc(), organization::id.desc()))
+    };
+    let rows: Vec<(String, OrganizationRow)> =
+        query.select((organization::name_search, OrganizationRow::as_select())).load(conn)?;
+    rows.into_iter().map(|(name, row)| Ok((name, row.try_into()?))).collect()
 }
 
 /// What is stored of a new organisation.
@@ -150,7 +178,7 @@ pub fn create(conn: &mut Conn, new: &NewOrganization, now_ms: i64) -> Result<i64
         .values((
             organization::ods.eq(new.ods.as_str()),
             organization::name.eq(&new.name),
-            organization::name_search.eq(new.name.to_lowercase()),
+            organization::name_search.eq(searchable(&new.name)),
             organization::kind.eq(new.kind.code()),
             organization::care_setting.eq(new.care_setting.map(CareSetting::code)),
             organization::sensitive.eq(new.sensitive),
@@ -173,7 +201,7 @@ pub fn update(conn: &mut Conn, id: i64, change: &OrganizationChange, now_ms: i64
     diesel::update(organization::table.find(id))
         .set((
             change.name.as_ref().map(|name| organization::name.eq(name)),
-            change.name.as_ref().map(|name| organization::name_search.eq(name.to_lowercase())),
+            change.name.as_ref().map(|name| organization::name_search.eq(searchable(name))),
             organization::office_phone.eq(change.office_phone.as_ref().map(Phone::as_str)),
             organization::duty_phone.eq(Some(change.duty_phone.as_str())),
             organization::version.eq(organization::version + 1),

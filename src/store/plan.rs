@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::from_millis,
-    cpis::types::{LocalPlanId, Plan, PlanPeriod, PlanType},
+    cpis::types::{LocalPlanId, Plan, PlanPeriod, PlanType, page::Place},
 };
 
 /// A plan, its key and the key of the child that it belongs to.
@@ -46,19 +46,29 @@ pub fn find(conn: &mut Conn, id: Uuid) -> Result<Option<ChildPlan>, StoreError> 
     Ok(newest_versions(conn, rows)?.pop())
 }
 
-/// A page of an authority's own plans by ascending key.
+/// The plans of one page, and the key to read on from: none when there are no more.
+pub type PlanPage = (Vec<ChildPlan>, Option<i64>);
+
+/// At most `limit` of an authority's own plans, by their keys from `place` on. Fewer come when some don't count yet.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn page(conn: &mut Conn, authority: i64, after_key: i64, limit: i64) -> Result<Vec<ChildPlan>, StoreError> {
-    let rows: Vec<KeyRow> = plan::table
+pub fn page(conn: &mut Conn, authority: i64, place: Option<Place<i64>>, limit: i64) -> Result<PlanPage, StoreError> {
+    let mut query = plan::table
         .inner_join(authority_child::table)
-        .filter(authority_child::authority_id.eq(authority).and(plan::id.gt(after_key)))
-        .order(plan::id)
+        .filter(authority_child::authority_id.eq(authority))
         .limit(limit)
         .select(KEYS)
-        .load(conn)?;
-    newest_versions(conn, rows)
+        .into_boxed();
+    query = match place {
+        Some(Place::Before(key)) => query.filter(plan::id.lt(key)).order(plan::id.desc()),
+        Some(Place::After(key)) => query.filter(plan::id.gt(key)).order(plan::id.asc()),
+        None => query.order(plan::id.asc()),
+    };
+    let rows: Vec<KeyRow> = query.load(conn)?;
+    let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let last = rows.last().map(|(key, ..)| *key).filter(|_| full);
+    Ok((newest_versions(conn, rows)?, last))
 }
 
 fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>) -> Result<Vec<ChildPlan>, StoreError> {

@@ -16,6 +16,7 @@ mod layering;
 mod look_up;
 mod notify;
 mod refusals;
+mod search;
 mod store_parity;
 mod two_authorities;
 mod upload;

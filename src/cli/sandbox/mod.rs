@@ -153,7 +153,7 @@ fn held(location: &Location) -> Result<Held, StoreError> {
     if let Some(mark) = organization::find_client(&mut conn, seed::SEED_CLIENT)? {
         return Ok(Held::Sandbox { seed: mark.name });
     }
-    let anything = organization::count(&mut conn, &OrganizationSearch::default())? > 0
+    let anything = !organization::search(&mut conn, &OrganizationSearch::default(), None, false, 1)?.is_empty()
         || !audit::committed_heads(&mut conn)?.is_empty();
     Ok(if anything { Held::Foreign } else { Held::Nothing })
 }

@@ -46,6 +46,14 @@ pub struct Access {
     pub request_id: String,
 }
 
+/// A stretch of the history, neither bound included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceRange {
+    pub above: i64,
+    pub below: i64,
+    pub oldest_first: bool,
+}
+
 /// What a look-up decided for one authority; kept in the security event's content.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ListingDecision {

@@ -223,13 +223,38 @@ impl AuditRow {
 #[derive(Clone, Debug, Default)]
 pub struct AuditSearch {
     pub patient: Option<NhsNumber>,
-    /// Recorded in this half-open range of milliseconds.
-    pub from_ms: Option<i64>,
-    pub before_ms: Option<i64>,
+    /// Recorded in one of these; none of them: in none.
+    pub recorded: Option<Vec<Span>>,
+    /// `AuditEvent.action`, `outcome` and subtype codes: any of each list; an empty list asks nothing.
+    pub actions: Vec<String>,
+    pub outcomes: Vec<String>,
+    pub subtypes: Vec<String>,
     /// (chain, highest seq) of every chain that was open or closed when the first page was made: rows above don't count.
     pub heads: Vec<(i64, i64)>,
-    /// Rows after this id in the order newest first.
+    /// Only rows with one of these ids.
+    pub ids: Option<Vec<i64>>,
+    /// Rows with a smaller, or with a greater id.
     pub below_id: Option<i64>,
+    pub above_id: Option<i64>,
+    /// By rising id instead of newest first.
+    pub oldest_first: bool,
+}
+
+/// A half-open stretch of time, milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub from_ms: i64,
+    pub before_ms: i64,
+}
+
+impl Span {
+    pub const ALWAYS: Self = Self { from_ms: i64::MIN, before_ms: i64::MAX };
+
+    /// What both have; empty (`from_ms` not before `before_ms`) when they have nothing in common.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { from_ms: self.from_ms.max(other.from_ms), before_ms: self.before_ms.min(other.before_ms) }
+    }
 }
 
 masked_debug!(EntityRef, AuditAgent, RequestEvent);

@@ -17,6 +17,7 @@ pub mod caller;
 pub mod child;
 pub mod nhs_number;
 pub mod organization;
+pub mod page;
 pub mod plan;
 pub mod subscription;
 pub mod upload;

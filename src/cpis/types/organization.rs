@@ -1,6 +1,7 @@
 //! Organisations: local authorities and care providers, by ODS code.
 
 use chrono::{DateTime, Utc};
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 /// An ODS organisation or site code: 3 to 10 letters and digits, upper case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -147,15 +148,26 @@ pub struct Organization {
     pub updated: DateTime<Utc>,
 }
 
-/// What a search for organisations asks; all that is given must hold.
+/// What narrows a search for organisations; all that is given must hold.
 #[derive(Clone, Debug, Default)]
 pub struct OrganizationSearch {
-    pub ods: Option<OdsCode>,
-    /// Beginning of the name, any case.
-    pub name: Option<String>,
+    /// Any of these codes.
+    pub ods: Option<Vec<OdsCode>>,
+    /// Any of these texts, as [`searchable`] writes them, in the name.
+    pub name: Option<Vec<NamePart>>,
     pub active: Option<bool>,
-    /// Keyset page: ids above.
-    pub after_id: Option<i64>,
+}
+
+/// A text that a name begins with, or that it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamePart {
+    Beginning(String),
+    Anywhere(String),
+}
+
+/// A text as searches compare it: in lower case, without accents (FHIR's `string`).
+pub fn searchable(text: &str) -> String {
+    text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]

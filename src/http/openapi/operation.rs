@@ -138,10 +138,9 @@ fn body(route: &Route, schemas: &Schemas, examples: &Examples) -> Option<Request
             Some(body.content(FHIR_JSON, examples.request(&key(route), content)).required(Some(Required::True)).build())
         }
         Body::Form => {
-            let form = parameters::searched(route).fold(ObjectBuilder::new(), |form, (name, about)| {
-                let mut schema = parameters::schema_of(&name);
-                schema.description = Some(about);
-                form.property(name, Schema::from(schema))
+            let form = parameters::searched(route).fold(ObjectBuilder::new(), |form, known| {
+                let (name, schema) = known.into_member();
+                form.property(name, schema)
             });
             let content = ContentBuilder::new().schema(Some(Schema::from(form)));
             let content = content.example(Some(parameters::form_example(route)));

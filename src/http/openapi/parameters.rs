@@ -1,6 +1,6 @@
 //! What a request may carry beside its body: ids in the path, parameters of a search, headers.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::openapi::{
     Object, ObjectBuilder, Ref, RefOr, Required, Schema, SchemaFormat, Type,
     path::{Parameter, ParameterBuilder, ParameterIn},
@@ -13,6 +13,7 @@ use crate::{
     http::{
         query,
         routes::{Body, Route, Routes},
+        search,
     },
 };
 
@@ -37,7 +38,7 @@ pub fn of(route: &Route, routes: &Routes) -> Vec<RefOr<Parameter>> {
     let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let mut parameters: Vec<RefOr<Parameter>> = in_path.map(|name| RefOr::T(in_path_of(route, name))).collect();
     if route.body != Body::Form {
-        parameters.extend(searched(route).map(|(name, about)| RefOr::T(in_query(&name, &about))));
+        parameters.extend(searched(route).map(|known| RefOr::T(known.into_parameter())));
     }
     parameters
         .extend(HEADERS.iter().filter(|header| (header.sent_to)(route, routes)).map(|header| reference(header.name)));
@@ -63,53 +64,74 @@ fn in_path_of(route: &Route, name: &str) -> Parameter {
     parameter.description(Some(about)).schema(Some(Schema::from(schema))).example(Some(json!(example))).build()
 }
 
-/// Name and description of each parameter of a search or form. The patient stands there in two spellings: by value and as
-/// the national API has it.
-pub fn searched(route: &Route) -> impl Iterator<Item = (String, String)> {
-    route.parameters.iter().chain(query::FORMAT).flat_map(|known| {
-        let national = (known.name == "patient" && known.modifiers.contains(&":identifier"))
-            .then(|| ("patient:identifier".to_owned(), "The same, as the national API spells it".to_owned()));
+/// A parameter of a search as it stands in the document.
+pub struct Searched {
+    pub name: String,
+    about: String,
+    /// Values of a search have a grammar of their own (prefixes, commas, systems), which a schema can't say: only what is
+    /// one of a few words is described as that.
+    schema: Object,
+}
+
+impl Searched {
+    fn of(known: &search::Parameter) -> Self {
         let about = if known.modifiers.is_empty() {
             known.about.to_owned()
         } else {
             format!("{}. Also with {}", known.about, known.modifiers.join(", "))
         };
-        [(known.name.to_owned(), about)].into_iter().chain(national)
-    })
+        let schema = match known.name {
+            "_pretty" => text().enum_values(Some(["true", "false"])).build(),
+            "_count" => pattern("^[0-9]{1,9}$"),
+            _ if !known.selects() && !known.values.is_empty() => {
+                text().enum_values(Some(known.values.iter().copied())).build()
+            }
+            _ => text().build(),
+        };
+        Self { name: known.name.to_owned(), about, schema }
+    }
+
+    /// As a member of a form.
+    pub fn into_member(self) -> (String, Schema) {
+        let mut schema = self.schema;
+        schema.description = Some(self.about);
+        (self.name, Schema::from(schema))
+    }
+
+    fn into_parameter(self) -> Parameter {
+        // A page fills examples in: there are some only of what one search may carry together.
+        let example = example_of(&self.name);
+        let parameter = ParameterBuilder::new().name(self.name).parameter_in(ParameterIn::Query);
+        let parameter = parameter.required(Required::False).description(Some(self.about)).example(example);
+        parameter.schema(Some(Schema::from(self.schema))).build()
+    }
 }
 
-/// The shape of a parameter's value. Values of a search are checked by the search's own grammar, which a schema can't say.
-pub fn schema_of(name: &str) -> Object {
-    match name {
-        "_pretty" | "active" => text().enum_values(Some(["true", "false"])).build(),
-        "_count" => pattern("^[0-9]{1,9}$"),
-        _ => text().build(),
-    }
+/// The parameters of a search. The patient stands there in two spellings: by value and as the national API has it.
+pub fn searched(route: &Route) -> impl Iterator<Item = Searched> {
+    route.parameters.iter().chain(query::FORMAT).flat_map(|known| {
+        let national = (known.name == "patient" && known.modifiers.contains(&":identifier")).then(|| Searched {
+            name: "patient:identifier".to_owned(),
+            about: "The same, as the national API spells it".to_owned(),
+            schema: text().build(),
+        });
+        [Searched::of(known)].into_iter().chain(national)
+    })
 }
 
 fn example_of(name: &str) -> Option<Value> {
     Some(match name {
-        "patient" | "subject" => json!(NHS_NUMBER),
         "patient:identifier" => json!(format!("https://fhir.nhs.uk/Id/nhs-number|{NHS_NUMBER}")),
-        "_count" => json!("10"),
         "_format" => json!("application/fhir+json"),
         "_pretty" => json!("true"),
-        "date" | "_lastUpdated" => json!("ge2026-11-01"),
         _ => return None,
     })
 }
 
 /// A form as one would send it: the patient, where there is one.
 pub fn form_example(route: &Route) -> Value {
-    let sent = searched(route).filter(|(name, _)| name == "patient:identifier");
-    sent.filter_map(|(name, _)| Some((name.clone(), example_of(&name)?))).collect::<serde_json::Map<_, _>>().into()
-}
-
-fn in_query(name: &str, about: &str) -> Parameter {
-    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(Required::False);
-    // An example is what a page fills in: only of what one search may carry together with the others.
-    let example = example_of(name).filter(|_| matches!(name, "patient:identifier" | "_format" | "_pretty"));
-    parameter.description(Some(about)).schema(Some(Schema::from(schema_of(name)))).example(example).build()
+    let sent = searched(route).filter(|known| known.name == "patient:identifier");
+    sent.filter_map(|known| Some((known.name.clone(), example_of(&known.name)?))).collect::<Map<_, _>>().into()
 }
 
 /// A header of requests.
@@ -175,13 +197,14 @@ const HEADERS: &[Header] = &[
     },
     Header {
         name: "Prefer",
-        about: "What is answered: `return=minimal`, `return=representation` (without the header) or \
-                `return=OperationOutcome`.",
+        about: "Of a change: `return=minimal`, `return=representation` (without the header) or `return=OperationOutcome`. \
+                Of a search, not for clinicians: `handling=lenient` ignores unknown parameters and says so.",
         schema: || text().build(),
-        example: "return=representation",
+        example: "handling=strict, return=representation",
         sent_to: |route, _| {
-            matches!(route.interaction, Interaction::Create | Interaction::Update)
-                && route.resource != Some("Subscription")
+            let changed = matches!(route.interaction, Interaction::Create | Interaction::Update);
+            let searched = route.interaction == Interaction::SearchType && route.callers != [Role::Clinical];
+            (changed && route.resource != Some("Subscription")) || searched
         },
     },
 ];

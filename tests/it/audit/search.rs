@@ -114,7 +114,10 @@ on_both_stores! {
         assert_eq!(found("gt2026-10-25&date=lt2027-03-28").await, 2);
         assert_eq!(found("2026-10-26T00:00:00Z").await, 1);
         assert_eq!(found("2026").await, 4);
-        let prefix = app.auditor().get("/AuditEvent?date=sa2026-10-25").await;
+        assert_eq!(found("sa2026-10-25").await, 5);
+        assert_eq!(found("ne2026-10-25&date=2026").await, 2);
+        assert_eq!(found("2026-10-25,2027-03-28").await, 4);
+        let prefix = app.auditor().get("/AuditEvent?date=zz2026-10-25").await;
         prefix.assert_refused(400, "not-supported", "INVALID_VALUE");
         let day = app.auditor().get("/AuditEvent?date=2026-10-32").await;
         day.assert_refused(400, "value", "INVALID_VALUE");
