@@ -17,18 +17,37 @@ import tempfile
 import urllib.parse
 import urllib.request
 
-ROLES = ["clinical", "local-authority", "auditor", "administrator"]
+# The authority last: it deletes what the others look at. None: without a token.
+ROLES = ["clinical", "auditor", "administrator", None, "local-authority"]
 SEED = "20261123"
 # Whether what the description allows is accepted depends on what is on record.
 LEFT_OUT = "positive_data_acceptance"
 
 
-def fetch(url, form=None, token=None):
-    request = urllib.request.Request(url, data=form and urllib.parse.urlencode(form).encode())
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+class Sandbox:
+    """A running sandbox: its description, its tokens, one of its plans."""
+
+    def __init__(self, base_url, directory):
+        self.base_url, self.directory = base_url, directory
+        self.root = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(base_url))
+        self.document = self.fetch(f"{self.root}/openapi.json")
+
+    @staticmethod
+    def fetch(url, form=None, token=None):
+        request = urllib.request.Request(url, data=form and urllib.parse.urlencode(form).encode())
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def token(self, role):
+        return self.fetch(f"{self.root}/sandbox/token", form={"role": role})["access_token"]
+
+    def plan(self):
+        """The id of a plan, so that reads find something."""
+        child = self.directory["examples"]["active_plan"]
+        found = self.fetch(f"{self.base_url}/Flag?patient={child}", token=self.token("clinical"))
+        return found["entry"][0]["resource"]["id"]
 
 
 def operations(document, role):
@@ -41,59 +60,47 @@ def operations(document, role):
                 yield operation["operationId"], "application/fhir+json" in content
 
 
-def stored_plan(base_url, nhs_number, token):
-    """The id of a plan, so that reads find something."""
-    found = fetch(f"{base_url}/Flag?patient={nhs_number}", token=token)
-    return found["entry"][0]["resource"]["id"]
-
-
-def config(asked, plan, longer):
+def config(asked, role, plan, longer):
     """Every combination of what a parameter may be is tried but for resources, whose schemas have too many."""
     lines = [f'seed = {SEED}', 'workers = 4', 'continue-on-failure = true', 'request-timeout = 30.0']
     lines += ['[generation]', 'deterministic = true', 'database = "none"', f'max-examples = {40 if longer else 8}']
     lines += ['[phases.stateful]', f'enabled = {"true" if longer else "false"}']
-    lines += ['[auth.openapi.bearer]', 'bearer = "${CPIS_TOKEN}"'] if plan else []
+    lines += ['[auth.openapi.bearer]', 'bearer = "${CPIS_TOKEN}"'] if role else []
     resources = [name for name, takes_resource in asked if takes_resource]
     if resources:
         lines += ['[[operations]]', f'include-operation-id = {json.dumps(resources)}', 'phases.coverage.enabled = false']
     reads = [name for name, _ in asked if name in ("readFlag", "readCarePlan", "readCareTeam")]
-    if reads:
+    if role == "clinical":
         lines += ['[[operations]]', f'include-operation-id = {json.dumps(reads)}', f'parameters = {{ "path.id" = "{plan}" }}']
     return "\n".join(lines) + "\n"
 
 
-def run(document, base_url, sandbox, role, longer, directory):
-    asked = list(operations(document, role))
-    root = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(base_url))
-    environment, plan = dict(os.environ), None
+def run(sandbox, role, plan, longer, directory):
+    asked = list(operations(sandbox.document, role))
+    environment = dict(os.environ)
     if role:
-        token = fetch(f"{root}/sandbox/token", form={"role": role})["access_token"]
-        environment["CPIS_TOKEN"] = token
-        owner = token if role != "administrator" and role != "auditor" else fetch(
-            f"{root}/sandbox/token", form={"role": "clinical"})["access_token"]
-        plan = stored_plan(base_url, sandbox["examples"]["active_plan"], owner)
-    (directory / "config.toml").write_text(config(asked, plan, longer))
+        environment["CPIS_TOKEN"] = sandbox.token(role)
+    (directory / "config.toml").write_text(config(asked, role, plan, longer))
     selection = [word for name, _ in asked for word in ("--include-operation-id", name)]
     done = subprocess.run(
         [pathlib.Path(sys.executable).with_name("schemathesis"), "--config-file", directory / "config.toml", "run",
-         f"{root}/openapi.json", "--no-color", "--warnings", "off", "--exclude-checks", LEFT_OUT, *selection],
+         f"{sandbox.root}/openapi.json", "--no-color", "--warnings", "off", "--exclude-checks", LEFT_OUT, *selection],
         cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     output = re.sub(r"eyJ[A-Za-z0-9_.-]+", "[token]", done.stdout)
-    if done.returncode:
-        print(output)
     cases = re.search(r"(\d+) generated, .*", output)
+    if done.returncode or not cases:
+        print(output)
     print(f"{role or 'no token'}: {len(asked)} operations, {cases[0] if cases else 'nothing was asked'}", flush=True)
     return done.returncode == 0 and cases is not None
 
 
 def main():
     longer = "--long" in sys.argv
-    base_url, sandbox_file = [word for word in sys.argv[1:] if word != "--long"]
-    sandbox = json.loads(pathlib.Path(sandbox_file).read_text())
-    root = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(base_url))
-    document = fetch(f"{root}/openapi.json")
+    base_url, directory = [word for word in sys.argv[1:] if word != "--long"]
+    sandbox = Sandbox(base_url, json.loads(pathlib.Path(directory).read_text()))
+    plan = sandbox.plan()
     with tempfile.TemporaryDirectory() as directory:
-        results = [run(document, base_url, sandbox, role, longer, pathlib.Path(directory)) for role in [*ROLES, None]]
+        results = [run(sandbox, role, plan, longer, pathlib.Path(directory)) for role in ROLES]
     sys.exit(0 if all(results) else 1)
 
 

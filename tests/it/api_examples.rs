@@ -163,7 +163,7 @@ async fn subscribed(app: &TestApp, kept: &mut Kept) {
 async fn refused_requests(app: &TestApp, kept: &mut Kept, flag: &str) {
     let (look_up, clinician) = (robin().care_team(), app.clinician());
     kept.refusal(400, "nhs-number", &clinician.get("/CareTeam?patient=9990010006").await);
-    kept.refusal(400, "parameter", &clinician.get(&format!("{look_up}&status=active")).await);
+    kept.refusal(400, "parameter", &clinician.get(&format!("{look_up}&severity=high")).await);
     let header = app.clinician().header("IsUnscheduledAccessEvent", "yes");
     kept.refusal(400, "header", &header.get(&look_up).await);
     kept.refusal(401, "no-token", &app.anonymous().get(&look_up).await);
