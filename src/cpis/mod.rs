@@ -15,6 +15,7 @@ pub mod subscriptions;
 pub mod types;
 pub mod upload;
 pub mod verify;
+pub mod versions;
 pub mod visibility;
 
 pub use gateway::{Error, Gateway};

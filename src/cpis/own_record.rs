@@ -1,5 +1,6 @@
 //! What an authority sees: its own children and plans, whatever any other authority holds (design 2).
 
+use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::{
@@ -134,7 +135,7 @@ impl Gateway {
         Ok(read.await?)
     }
 
-    /// A plan as its owner sees it.
+    /// A plan as its owner sees it today.
     pub(super) fn own(
         &self,
         conn: &mut Conn,
@@ -142,11 +143,23 @@ impl Gateway {
         child: &AuthorityChild,
         held: ChildPlan,
     ) -> Result<ShownPlan, StoreError> {
+        self.own_on(conn, authority, child, held, self.today())
+    }
+
+    /// A plan as its owner sees it on a day.
+    pub(super) fn own_on(
+        &self,
+        conn: &mut Conn,
+        authority: &Organization,
+        child: &AuthorityChild,
+        held: ChildPlan,
+        day: NaiveDate,
+    ) -> Result<ShownPlan, StoreError> {
         let person = store::person::get(conn, child.person_id)?;
         let birth = person.traced_birth_date.unwrap_or(child.demographics.birth_date);
         let (plan_type, period) = (held.plan.plan_type, held.plan.period);
         Ok(ShownPlan {
-            active: visibility::active(plan_type, &period, Some(birth), self.today(), &self.limits),
+            active: visibility::active(plan_type, &period, Some(birth), day, &self.limits),
             plan: held.plan,
             nhs_number: child.nhs_number,
             authority: authority.clone(),
@@ -155,7 +168,7 @@ impl Gateway {
 }
 
 /// An authority's children under any number of this child.
-fn own_children(
+pub(super) fn own_children(
     conn: &mut Conn,
     authority: &Organization,
     number: &NhsNumber,

@@ -214,6 +214,18 @@ pub fn loaded(diagnostics: impl Into<String>) -> OperationOutcomeIssue {
     }
 }
 
+/// What the owner of a deleted plan finds in its history: the Flag's status since then.
+pub fn deleted_plan() -> OperationOutcome {
+    let issue = OperationOutcomeIssue {
+        severity: Severity::Information.code().to_owned(),
+        code: IssueCode::Deleted.code().to_owned(),
+        details: Some(Coding::displayed(system::FLAG_STATUS, "entered-in-error", "Entered in Error").into()),
+        diagnostics: Some("This plan was deleted: its status is entered-in-error since then.".to_owned()),
+        expression: Vec::new(),
+    };
+    OperationOutcome { issue: vec![issue], ..OperationOutcome::default() }
+}
+
 /// The issues as a resource, in the order given.
 pub fn operation_outcome(issues: &[Issue]) -> OperationOutcome {
     OperationOutcome { issue: issues.iter().map(Issue::render).collect(), ..OperationOutcome::default() }

@@ -14,6 +14,7 @@ pub const SNOMED_CT: &str = "http://snomed.info/sct";
 pub const FLAG_CATEGORY_PATIENT: &str = "https://fhir.nhs.uk/England/CodeSystem/England-FlagCategoryPatient";
 pub const CPIS_FLAG: &str = "child-protection-information-system-flag";
 pub const CPIS_FLAG_DISPLAY: &str = "Child Protection Information System Flag";
+pub const FLAG_STATUS: &str = "http://hl7.org/fhir/flag-status";
 pub const FLAG_CATEGORY: &str = "http://terminology.hl7.org/CodeSystem/flag-category";
 pub const ORGANIZATION_TYPE: &str = "http://terminology.hl7.org/CodeSystem/organization-type";
 pub const SDS_JOB_ROLE: &str = "https://fhir.hl7.org.uk/CodeSystem/UKCore-SDSJobRoleName";

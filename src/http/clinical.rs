@@ -3,7 +3,11 @@
 use super::{
     dispatch::Call,
     refusal::Refusal,
-    search::{Searchset, page::Row, searchset::history_of},
+    search::{
+        Searchset,
+        page::Row,
+        searchset::{self, history_of},
+    },
     unscheduled,
 };
 use crate::{
@@ -55,6 +59,8 @@ impl Asked {
 /// # Errors
 /// [`Refusal`]: 400 or 403 before the child is looked up, 404, 503.
 pub async fn look_up(call: &Call, asked: Asked) -> Result<Found, Refusal> {
+    // What is no cursor is told before the child is looked up.
+    searchset::start(call)?;
     let kind =
         unscheduled::decide(&call.headers, &call.caller, call.service.settings.scheduled_care, asked.by_setting)?;
     let absent_is_not_found = asked.absent_is_not_found;

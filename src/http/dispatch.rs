@@ -47,8 +47,12 @@ pub struct Call {
     pub service: Arc<Service>,
     pub caller: Caller,
     pub context: RequestContext,
+    /// The route's type of resource; empty for what belongs to the system.
+    pub resource: &'static str,
     /// `{id}` of the route's path.
     pub id: String,
+    /// `{vid}` of the route's path.
+    pub vid: String,
     pub query: Query,
     pub headers: HeaderMap,
     /// Empty for methods without one; a `_search` form is in `query` already.
@@ -162,6 +166,10 @@ async fn answer_for(
             audit_refusal(service, *agent, &context, &seen, &refusal).await?;
             return Err(refusal);
         }
+        // A token would not help: the path has no such method for anybody.
+        Err(AuthFault::Token(_)) if route.is_none() && routes.is_open_at(&service.settings.base_path, request) => {
+            return Err(routes.refuse_unknown(&service.settings.base_path, request));
+        }
         Err(fault) => return Err(fault.into()),
     };
     let result = async {
@@ -185,7 +193,9 @@ async fn answer_for(
             service: service.clone(),
             caller: caller.clone(),
             context: context.clone(),
+            resource: route.resource.unwrap_or_default(),
             id,
+            vid: route.vid_of(&service.settings.base_path, request.path()),
             query,
             ignored,
             headers: request.headers().clone(),

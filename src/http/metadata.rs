@@ -86,7 +86,7 @@ fn resource(name: &str, routes: &[&Route], base: &str) -> Value {
         "type": name,
         "interaction": interactions.iter().map(|code| json!({"code": code})).collect::<Vec<_>>(),
         "versioning": if interactions.contains(&"update") { "versioned" } else { "no-version" },
-        "readHistory": false,
+        "readHistory": interactions.contains(&"vread"),
         "updateCreate": false,
         "searchParam": parameters
             .iter()

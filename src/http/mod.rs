@@ -12,6 +12,7 @@ mod docs;
 mod everything;
 mod flag;
 mod health;
+mod history;
 mod metadata;
 mod openapi;
 mod organization;

@@ -143,6 +143,11 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
     let version = Some(organization.version);
     event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
+    Ok(answered(&call, &organization))
+}
+
+/// A version of an organisation, or 304 to who has it.
+pub fn answered(call: &Call, organization: &types::Organization) -> Answer {
     let unchanged = call.header("if-none-match").is_some_and(|tags| {
         tags.split(',')
             .any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == organization.version.to_string())
@@ -150,11 +155,11 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
     let answer = if unchanged {
         Answer::empty(StatusCode::NOT_MODIFIED)
     } else {
-        Answer::ok(render::organization(&organization))
+        Answer::ok(render::organization(organization))
     };
     // Public facts may be kept, if they are asked for again before they are used.
     let answer = answer.with_header("Cache-Control", "no-cache");
-    Ok(answer.with_version(organization.version, organization.updated))
+    answer.with_version(organization.version, organization.updated)
 }
 
 /// # Errors

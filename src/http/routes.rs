@@ -9,7 +9,7 @@ use super::{
     answer::Answer,
     audit_event, bundle, care_plan, care_team,
     dispatch::Call,
-    everything, flag, metadata, organization, patient, patient_flag, practitioner_role,
+    everything, flag, history, metadata, organization, patient, patient_flag, practitioner_role,
     refusal::{Case, Refusal},
     search::{Parameter, result::OF_ONE},
     service::Service,
@@ -43,7 +43,7 @@ pub enum Handled {
 #[derive(Clone, Copy)]
 pub struct Route {
     pub method: &'static str,
-    /// Below the FHIR base; `{id}` stands for one segment.
+    /// Below the FHIR base; `{id}` and `{vid}` stand for one segment each.
     pub path: &'static str,
     /// Resource type of the `CapabilityStatement`; none for what belongs to the system.
     pub resource: Option<&'static str>,
@@ -113,6 +113,47 @@ macro_rules! search {
     };
 }
 
+/// A version, the history of a resource, and that of its type.
+macro_rules! history {
+    ($type:literal, $callers:expr, $version:literal, $instance:literal, $all:literal) => {
+        [
+            route!(
+                "GET",
+                concat!("/", $type, "/{id}/_history/{vid}"),
+                Some($type),
+                Vread,
+                $callers,
+                OF_ONE,
+                Body::None,
+                by!(history::vread),
+                $version
+            ),
+            route!(
+                "GET",
+                concat!("/", $type, "/{id}/_history"),
+                Some($type),
+                HistoryInstance,
+                $callers,
+                history::PARAMETERS,
+                Body::None,
+                by!(history::of_instance),
+                $instance
+            ),
+            route!(
+                "GET",
+                concat!("/", $type, "/_history"),
+                Some($type),
+                HistoryType,
+                $callers,
+                history::PARAMETERS,
+                Body::None,
+                by!(history::of_type),
+                $all
+            ),
+        ]
+    };
+}
+
 /// Every route.
 pub struct Routes(Vec<Route>);
 
@@ -152,7 +193,12 @@ impl Default for Routes {
             route!("GET", "/Subscription/{id}", Some("Subscription"), Read, AUTHORITY, OF_ONE, Body::None, by!(subscription::read), "An own subscription."),
             route!("DELETE", "/Subscription/{id}", Some("Subscription"), Delete, AUTHORITY, &[], Body::None, by!(subscription::delete), "Ends an own subscription."),
         ];
-        Self(searches.into_iter().flatten().chain(others).collect())
+        let histories = [
+            history!("Flag", AUTHORITY, "One version of an own plan's flag, with the status of its own day.", "The versions of an own plan's flag, newest first; also of a deleted one.", "The versions of all own flags in the order of recording, newest first."),
+            history!("Patient", AUTHORITY, "One version of an authority's own data of a child.", "The versions of an authority's own data of a child, newest first.", "The versions of an authority's own data of all children in the order of recording, newest first."),
+            history!("Organization", EVERYBODY, "One version of an organisation.", "The versions of an organisation, newest first.", "The versions of all organisations in the order of recording, newest first."),
+        ];
+        Self(searches.into_iter().flatten().chain(others).chain(histories.into_iter().flatten()).collect())
     }
 }
 
@@ -171,6 +217,11 @@ impl Routes {
         self.0.iter().filter(move |route| below.as_deref().is_some_and(|below| route.fits(below)))
     }
 
+    /// Whether something on the path of a request is for everybody.
+    pub fn is_open_at(&self, base: &str, request: &HttpRequest) -> bool {
+        self.on_path(base, request.path()).any(Route::is_open)
+    }
+
     /// 405 with `Allow` when the path is known, else 404.
     pub fn refuse_unknown(&self, base: &str, request: &HttpRequest) -> Refusal {
         let allowed: Vec<&str> = self.on_path(base, request.path()).map(|route| route.method).collect();
@@ -187,7 +238,7 @@ impl Route {
         loop {
             match (pattern.next(), path.next()) {
                 (None, None) => return true,
-                (Some("{id}"), Some(id)) if !id.is_empty() && !id.starts_with(['_', '$']) => {}
+                (Some("{id}" | "{vid}"), Some(id)) if !id.is_empty() && !id.starts_with(['_', '$']) => {}
                 (Some(one), Some(other)) if one == other => {}
                 // Some clients encode the dollar sign of an operation.
                 (Some(one), Some(other)) if one.starts_with('$') && other.strip_prefix("%24") == one.get(1..) => {}
@@ -198,8 +249,17 @@ impl Route {
 
     /// The `{id}` of a path, decoded; empty when the path has none or it is no FHIR id.
     pub fn id_of(&self, base: &str, path: &str) -> String {
+        self.segment_of("{id}", base, path)
+    }
+
+    /// The `{vid}` of a path, as [`Route::id_of`].
+    pub fn vid_of(&self, base: &str, path: &str) -> String {
+        self.segment_of("{vid}", base, path)
+    }
+
+    fn segment_of(&self, name: &str, base: &str, path: &str) -> String {
         let below = path.strip_prefix(base).unwrap_or_default();
-        let id = self.path.split('/').zip(below.split('/')).find(|(pattern, _)| *pattern == "{id}").map(|(_, id)| id);
+        let id = self.path.split('/').zip(below.split('/')).find(|(pattern, _)| *pattern == name).map(|(_, id)| id);
         let id = percent_decode_str(id.unwrap_or_default()).decode_utf8().unwrap_or_default();
         let fits = id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
         if fits { id.into_owned() } else { String::new() }

@@ -30,7 +30,7 @@ pub struct HttpSettings {
 pub struct Service {
     pub gateway: Gateway,
     pub tokens: Arc<Tokens>,
-    pub validators: Validators,
+    pub validators: &'static Validators,
     pub settings: HttpSettings,
     /// `None` outside the sandbox.
     pub sandbox: Option<super::sandbox::Sandbox>,

@@ -34,7 +34,7 @@ pub fn reading(call: &Call) -> Reading<'_> {
     Reading {
         sender: &call.caller.organization.ods,
         zone: call.service.gateway.calendar.zone(),
-        validators: &call.service.validators,
+        validators: call.service.validators,
         max_entries: call.service.settings.max_entries,
     }
 }

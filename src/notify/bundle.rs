@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn notifications_are_valid_r4() {
-        let validators = Validators::new().unwrap();
+        let validators = Validators::shared().unwrap();
         for bundle in [handshake(BASE, &subscription(), at(9, 1)), event_bundle(false), event_bundle(true)] {
             let value: Value = serde_json::to_value(&bundle).unwrap();
             assert_eq!(validators.validate(&value, Profile::Base), []);

@@ -5,14 +5,15 @@ use diesel::prelude::*;
 
 use super::{
     Conn, StoreError,
-    schema::{authority_child, authority_child_version as version, person, upload},
-    upload::APPLIED,
+    history::{Recording, Span, counting, histories, settled_below, walk},
+    schema::{authority_child, authority_child_version as version, person},
 };
 use crate::{
     clock::from_millis,
     cpis::types::{
         NhsNumber,
         child::{AuthorityChild, Demographics},
+        history::{HistoryAsked, HistoryPage, Recorded},
         page::Place,
     },
 };
@@ -90,40 +91,121 @@ pub fn page(
     Ok((newest_versions(conn, rows)?.into_iter().map(|owned| owned.child).collect(), last))
 }
 
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = version)]
+struct VersionRow {
+    id: i64,
+    child_id: i64,
+    version: i64,
+    family: String,
+    given: String,
+    birth_date: NaiveDate,
+    local_id: Option<String>,
+    recorded_ms: i64,
+}
+
 fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>) -> Result<Vec<OwnedChild>, StoreError> {
-    type VersionRow = (i64, String, String, NaiveDate, Option<String>, i64);
     let mut owned = Vec::with_capacity(keys.len());
-    for (id, authority_id, person_id, number) in keys {
-        let newest: Option<VersionRow> = version::table
-            .left_join(upload::table)
-            .filter(version::child_id.eq(id))
-            .filter(version::upload_id.is_null().or(upload::state.eq(APPLIED)))
+    for key in keys {
+        let newest: Option<VersionRow> = counting!(version)
+            .filter(version::child_id.eq(key.0))
             .order(version::version.desc())
-            .select((
-                version::version,
-                version::family,
-                version::given,
-                version::birth_date,
-                version::local_id,
-                version::recorded_ms,
-            ))
+            .select(VersionRow::as_select())
             .first(conn)
             .optional()?;
         // Rows of an upload that does not count yet are as if not there.
-        let Some((version, family, given, birth_date, local_id, recorded_ms)) = newest else { continue };
-        let given = given.split('\n').filter(|g| !g.is_empty()).map(str::to_owned).collect();
-        let child = AuthorityChild {
-            id,
-            person_id,
-            nhs_number: NhsNumber::parse(&number).map_err(|_| StoreError::Corrupt("person.nhs_number"))?,
-            demographics: Demographics { family, given, birth_date },
-            local_id,
-            version,
-            recorded: from_millis(recorded_ms),
-        };
-        owned.push(OwnedChild { authority_id, child });
+        if let Some(newest) = newest {
+            owned.push(at_version(&key, newest)?);
+        }
     }
     Ok(owned)
+}
+
+fn at_version((id, authority_id, person_id, number): &KeyRow, row: VersionRow) -> Result<OwnedChild, StoreError> {
+    let given = row.given.split('\n').filter(|g| !g.is_empty()).map(str::to_owned).collect();
+    let child = AuthorityChild {
+        id: *id,
+        person_id: *person_id,
+        nhs_number: NhsNumber::parse(number).map_err(|_| StoreError::Corrupt("person.nhs_number"))?,
+        demographics: Demographics { family: row.family, given, birth_date: row.birth_date },
+        local_id: row.local_id,
+        version: row.version,
+        recorded: from_millis(row.recorded_ms),
+    };
+    Ok(OwnedChild { authority_id: *authority_id, child })
+}
+
+histories! {
+    version by child_id, VersionRow,
+    all: counting!(version),
+    of_type: |authority: i64| counting!(version).filter(version::authority_id.eq(authority))
+}
+
+/// One version of a child.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn at(conn: &mut Conn, key: i64, number: i64) -> Result<Option<Recorded<AuthorityChild>>, StoreError> {
+    let row: Option<VersionRow> = counting!(version)
+        .filter(version::child_id.eq(key).and(version::version.eq(number)))
+        .select(VersionRow::as_select())
+        .first(conn)
+        .optional()?;
+    Ok(recorded(conn, row.into_iter().collect(), |row| row.version)?.pop())
+}
+
+/// A page of the versions of one child, numbered by version, and how many there are in all pages.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn history(
+    conn: &mut Conn,
+    key: i64,
+    asked: &HistoryAsked,
+) -> Result<(HistoryPage<Recorded<AuthorityChild>>, i64), StoreError> {
+    let (page, total) = of_instance(conn, key, asked)?;
+    Ok((HistoryPage { versions: recorded(conn, page.versions, |row| row.version)?, next: page.next }, total))
+}
+
+/// A page of the versions of all children of an authority, numbered in the order of recording.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn history_of(
+    conn: &mut Conn,
+    authority: i64,
+    asked: &HistoryAsked,
+) -> Result<HistoryPage<Recorded<AuthorityChild>>, StoreError> {
+    let settled = settled_below!(conn, version, authority);
+    let page = of_type(conn, authority, settled, asked)?;
+    Ok(HistoryPage { versions: recorded(conn, page.versions, |row| row.id)?, next: page.next })
+}
+
+/// The rows as versions of their children.
+fn recorded(
+    conn: &mut Conn,
+    rows: Vec<VersionRow>,
+    number: impl Fn(&VersionRow) -> i64,
+) -> Result<Vec<Recorded<AuthorityChild>>, StoreError> {
+    let children: Vec<i64> = rows.iter().map(|row| row.child_id).collect();
+    let keys = authority_child::table.inner_join(person::table).filter(authority_child::id.eq_any(children));
+    let keys: Vec<KeyRow> = keys.select(KEYS).load(conn)?;
+    let mut versions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key = keys.iter().find(|key| key.0 == row.child_id).ok_or(StoreError::Corrupt("a version's child_id"))?;
+        let newest = !is_followed(conn, &row, i64::MAX)?;
+        versions.push(Recorded { number: number(&row), newest, content: at_version(key, row)?.child });
+    }
+    Ok(versions)
+}
+
+/// When the newest version of any child of an authority was recorded, whether or not it counts.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub(super) fn last_recorded(conn: &mut Conn, authority: i64) -> Result<Option<i64>, StoreError> {
+    let rows = version::table.filter(version::authority_id.eq(authority)).order(version::id.desc());
+    Ok(rows.select(version::recorded_ms).first(conn).optional()?)
 }
 
 /// The key of an authority's child for a person, made if it is new; it has no version yet.
@@ -152,10 +234,9 @@ pub fn find_or_create_key(conn: &mut Conn, authority: i64, person_id: i64) -> Re
 pub fn add_version(
     conn: &mut Conn,
     child_id: i64,
-    upload_id: i64,
     demographics: &Demographics,
     local_id: Option<&str>,
-    now_ms: i64,
+    recording: Recording,
 ) -> Result<i64, StoreError> {
     let last: Option<i64> =
         version::table.filter(version::child_id.eq(child_id)).select(diesel::dsl::max(version::version)).first(conn)?;
@@ -164,12 +245,13 @@ pub fn add_version(
         .values((
             version::child_id.eq(child_id),
             version::version.eq(next),
-            version::upload_id.eq(upload_id),
+            version::authority_id.eq(recording.authority),
+            version::upload_id.eq(recording.upload),
             version::family.eq(&demographics.family),
             version::given.eq(demographics.given.join("\n")),
             version::birth_date.eq(demographics.birth_date),
             version::local_id.eq(local_id),
-            version::recorded_ms.eq(now_ms),
+            version::recorded_ms.eq(recording.recorded_ms),
         ))
         .execute(conn)?;
     Ok(next)

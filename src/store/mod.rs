@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod child;
 pub mod connection;
 pub mod delivery;
+pub mod history;
 pub mod lease;
 pub mod organization;
 pub mod outbox;

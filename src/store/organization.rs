@@ -4,13 +4,15 @@ use diesel::{prelude::*, sql_types::Bool};
 
 use super::{
     Conn, StoreError,
-    schema::{client, organization},
+    history::{Span, histories, walk},
+    schema::{client, organization, organization_version as version},
 };
 use crate::{
     clock::from_millis,
     cpis::types::{
         OdsCode, Organization, Phone,
         caller::{Client, Role},
+        history::{HistoryAsked, HistoryPage, Recorded},
         organization::{CareSetting, NamePart, OrganizationKind, OrganizationSearch, searchable},
         page::Place,
         upload::OrganizationChange,
@@ -174,7 +176,8 @@ pub struct NewOrganization {
 /// # Errors
 /// [`StoreError::Race`] when the code exists.
 pub fn create(conn: &mut Conn, new: &NewOrganization, now_ms: i64) -> Result<i64, StoreError> {
-    Ok(diesel::insert_into(organization::table)
+    let recorded_ms = recording_instant(conn, now_ms)?;
+    let id = diesel::insert_into(organization::table)
         .values((
             organization::ods.eq(new.ods.as_str()),
             organization::name.eq(&new.name),
@@ -187,10 +190,12 @@ pub fn create(conn: &mut Conn, new: &NewOrganization, now_ms: i64) -> Result<i64
             organization::part_of.eq(new.part_of.as_ref().map(OdsCode::as_str)),
             organization::active.eq(true),
             organization::version.eq(1_i64),
-            organization::updated_ms.eq(now_ms),
+            organization::updated_ms.eq(recorded_ms),
         ))
         .returning(organization::id)
-        .get_result(conn)?)
+        .get_result(conn)?;
+    keep_version(conn, id)?;
+    Ok(id)
 }
 
 /// Replaces what an authority says of itself; the version goes up by one.
@@ -198,6 +203,7 @@ pub fn create(conn: &mut Conn, new: &NewOrganization, now_ms: i64) -> Result<i64
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn update(conn: &mut Conn, id: i64, change: &OrganizationChange, now_ms: i64) -> Result<(), StoreError> {
+    let recorded_ms = recording_instant(conn, now_ms)?;
     diesel::update(organization::table.find(id))
         .set((
             change.name.as_ref().map(|name| organization::name.eq(name)),
@@ -205,10 +211,136 @@ pub fn update(conn: &mut Conn, id: i64, change: &OrganizationChange, now_ms: i64
             organization::office_phone.eq(change.office_phone.as_ref().map(Phone::as_str)),
             organization::duty_phone.eq(Some(change.duty_phone.as_str())),
             organization::version.eq(organization::version + 1),
-            organization::updated_ms.eq(now_ms),
+            organization::updated_ms.eq(recorded_ms),
+        ))
+        .execute(conn)?;
+    keep_version(conn, id)
+}
+
+/// The key of PostgreSQL's advisory lock around the numbering of organisations' versions.
+const VERSION_LOCK: i64 = 0x4350_4956;
+
+/// When the next version of an organisation is recorded: now, or when the newest one of any was, if a clock has gone back
+/// since. Holds back other changes of organisations until this one is committed, so that versions are seen in the order of
+/// their numbers (on SQLite the one writer does).
+fn recording_instant(conn: &mut Conn, now_ms: i64) -> Result<i64, StoreError> {
+    if let Conn::Postgres(c) = conn {
+        diesel::sql_query(format!("select pg_advisory_xact_lock({VERSION_LOCK})")).execute(c)?;
+    }
+    let newest = version::table.order(version::id.desc()).select(version::recorded_ms);
+    Ok(newest.first::<i64>(conn).optional()?.map_or(now_ms, |newest| newest.max(now_ms)))
+}
+
+/// Keeps the organisation as it is now.
+fn keep_version(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
+    let row: OrganizationRow = organization::table.find(id).select(OrganizationRow::as_select()).first(conn)?;
+    diesel::insert_into(version::table)
+        .values((
+            version::organization_id.eq(row.id),
+            version::version.eq(row.version),
+            version::name.eq(row.name),
+            version::kind.eq(row.kind),
+            version::care_setting.eq(row.care_setting),
+            version::sensitive.eq(row.sensitive),
+            version::office_phone.eq(row.office_phone),
+            version::duty_phone.eq(row.duty_phone),
+            version::part_of.eq(row.part_of),
+            version::active.eq(row.active),
+            version::recorded_ms.eq(row.updated_ms),
         ))
         .execute(conn)?;
     Ok(())
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = version)]
+struct VersionRow {
+    id: i64,
+    organization_id: i64,
+    version: i64,
+    name: String,
+    kind: String,
+    care_setting: Option<String>,
+    sensitive: bool,
+    office_phone: Option<String>,
+    duty_phone: Option<String>,
+    part_of: Option<String>,
+    active: bool,
+    recorded_ms: i64,
+}
+
+histories! {
+    version by organization_id, VersionRow,
+    all: version::table,
+    of_type: |_everybody: ()| version::table
+}
+
+/// One version of an organisation.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn at(conn: &mut Conn, id: i64, number: i64) -> Result<Option<Recorded<Organization>>, StoreError> {
+    let row: Option<VersionRow> = version::table
+        .filter(version::organization_id.eq(id).and(version::version.eq(number)))
+        .select(VersionRow::as_select())
+        .first(conn)
+        .optional()?;
+    Ok(recorded(conn, row.into_iter().collect(), |row| row.version)?.pop())
+}
+
+/// A page of the versions of one organisation, numbered by version, and how many there are in all pages.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn history(
+    conn: &mut Conn,
+    id: i64,
+    asked: &HistoryAsked,
+) -> Result<(HistoryPage<Recorded<Organization>>, i64), StoreError> {
+    let (page, total) = of_instance(conn, id, asked)?;
+    Ok((HistoryPage { versions: recorded(conn, page.versions, |row| row.version)?, next: page.next }, total))
+}
+
+/// A page of the versions of all organisations, numbered in the order of recording.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn history_of(conn: &mut Conn, asked: &HistoryAsked) -> Result<HistoryPage<Recorded<Organization>>, StoreError> {
+    let page = of_type(conn, (), i64::MAX, asked)?;
+    Ok(HistoryPage { versions: recorded(conn, page.versions, |row| row.id)?, next: page.next })
+}
+
+/// The rows as versions of their organisations; the code never changes.
+fn recorded(
+    conn: &mut Conn,
+    rows: Vec<VersionRow>,
+    number: impl Fn(&VersionRow) -> i64,
+) -> Result<Vec<Recorded<Organization>>, StoreError> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.organization_id).collect();
+    let codes = organization::table.filter(organization::id.eq_any(ids)).select((organization::id, organization::ods));
+    let codes: Vec<(i64, String)> = codes.load(conn)?;
+    let mut versions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let code = codes.iter().find(|(id, _)| *id == row.organization_id);
+        let (_, ods) = code.ok_or(StoreError::Corrupt("organization_version.organization_id"))?;
+        let (newest, number) = (!is_followed(conn, &row, i64::MAX)?, number(&row));
+        let content = OrganizationRow {
+            id: row.organization_id,
+            ods: ods.clone(),
+            name: row.name,
+            kind: row.kind,
+            care_setting: row.care_setting,
+            sensitive: row.sensitive,
+            office_phone: row.office_phone,
+            duty_phone: row.duty_phone,
+            part_of: row.part_of,
+            active: row.active,
+            version: row.version,
+            updated_ms: row.recorded_ms,
+        };
+        versions.push(Recorded { number, newest, content: content.try_into()? });
+    }
+    Ok(versions)
 }
 
 /// Holds the authority for one change at a time (PostgreSQL; on SQLite the one writer does). Look-ups that put an access

@@ -6,12 +6,16 @@ use uuid::Uuid;
 
 use super::{
     Conn, StoreError,
-    schema::{authority_child, plan, plan_version as version, upload},
-    upload::APPLIED,
+    history::{Recording, Span, counting, histories, settled_below, walk},
+    schema::{authority_child, plan, plan_version as version},
 };
 use crate::{
     clock::from_millis,
-    cpis::types::{LocalPlanId, Plan, PlanPeriod, PlanType, page::Place},
+    cpis::types::{
+        LocalPlanId, Plan, PlanPeriod, PlanType,
+        history::{HistoryAsked, HistoryPage, Recorded},
+        page::Place,
+    },
 };
 
 /// A plan, its key and the key of the child that it belongs to.
@@ -71,42 +75,123 @@ pub fn page(conn: &mut Conn, authority: i64, place: Option<Place<i64>>, limit: i
     Ok((newest_versions(conn, rows)?, last))
 }
 
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = version)]
+struct VersionRow {
+    id: i64,
+    plan_id: i64,
+    version: i64,
+    start_date: NaiveDate,
+    end_date: Option<NaiveDate>,
+    local_id: Option<String>,
+    deleted: bool,
+    recorded_ms: i64,
+}
+
 fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>) -> Result<Vec<ChildPlan>, StoreError> {
-    type VersionRow = (i64, NaiveDate, Option<NaiveDate>, Option<String>, bool, i64);
     let mut plans = Vec::with_capacity(keys.len());
-    for (key, id, child_id, plan_type, created_ms) in keys {
+    for key in keys {
         // One query a plan: its cost stays the same however many versions there are.
-        let newest: Option<VersionRow> = version::table
-            .left_join(upload::table)
-            .filter(version::plan_id.eq(key))
-            .filter(version::upload_id.is_null().or(upload::state.eq(APPLIED)))
+        let newest: Option<VersionRow> = counting!(version)
+            .filter(version::plan_id.eq(key.0))
             .order(version::version.desc())
-            .select((
-                version::version,
-                version::start_date,
-                version::end_date,
-                version::local_id,
-                version::deleted,
-                version::recorded_ms,
-            ))
+            .select(VersionRow::as_select())
             .first(conn)
             .optional()?;
-        let Some((version, start, end, local_id, deleted, recorded_ms)) = newest else { continue };
-        let plan = Plan {
-            id: Uuid::parse_str(&id).map_err(|_| StoreError::Corrupt("plan.uuid"))?,
-            plan_type: PlanType::from_code(&plan_type).ok_or(StoreError::Corrupt("plan.plan_type"))?,
-            period: PlanPeriod::new(start, end).ok_or(StoreError::Corrupt("plan_version.end_date"))?,
-            local_id: local_id
-                .map(|id| LocalPlanId::parse(&id).ok_or(StoreError::Corrupt("plan_version.local_id")))
-                .transpose()?,
-            version,
-            deleted,
-            recorded: from_millis(recorded_ms),
-            created: from_millis(created_ms),
-        };
-        plans.push(ChildPlan { key, child_id, plan });
+        if let Some(newest) = newest {
+            plans.push(at_version(&key, newest)?);
+        }
     }
     Ok(plans)
+}
+
+fn at_version((key, id, child_id, plan_type, created_ms): &KeyRow, row: VersionRow) -> Result<ChildPlan, StoreError> {
+    let plan = Plan {
+        id: Uuid::parse_str(id).map_err(|_| StoreError::Corrupt("plan.uuid"))?,
+        plan_type: PlanType::from_code(plan_type).ok_or(StoreError::Corrupt("plan.plan_type"))?,
+        period: PlanPeriod::new(row.start_date, row.end_date).ok_or(StoreError::Corrupt("plan_version.end_date"))?,
+        local_id: row
+            .local_id
+            .map(|id| LocalPlanId::parse(&id).ok_or(StoreError::Corrupt("plan_version.local_id")))
+            .transpose()?,
+        version: row.version,
+        deleted: row.deleted,
+        recorded: from_millis(row.recorded_ms),
+        created: from_millis(*created_ms),
+    };
+    Ok(ChildPlan { key: *key, child_id: *child_id, plan })
+}
+
+/// One version of a plan.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn at(conn: &mut Conn, key: i64, number: i64) -> Result<Option<Recorded<ChildPlan>>, StoreError> {
+    let row: Option<VersionRow> = counting!(version)
+        .filter(version::plan_id.eq(key).and(version::version.eq(number)))
+        .select(VersionRow::as_select())
+        .first(conn)
+        .optional()?;
+    Ok(recorded(conn, row.into_iter().collect(), |row| row.version)?.pop())
+}
+
+histories! {
+    version by plan_id, VersionRow,
+    all: counting!(version),
+    of_type: |authority: i64| counting!(version).filter(version::authority_id.eq(authority))
+}
+
+/// A page of the versions of one plan, numbered by version, and how many there are in all pages.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn history(
+    conn: &mut Conn,
+    key: i64,
+    asked: &HistoryAsked,
+) -> Result<(HistoryPage<Recorded<ChildPlan>>, i64), StoreError> {
+    let (page, total) = of_instance(conn, key, asked)?;
+    Ok((HistoryPage { versions: recorded(conn, page.versions, |row| row.version)?, next: page.next }, total))
+}
+
+/// A page of the versions of all plans of an authority, numbered in the order of recording.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn history_of(
+    conn: &mut Conn,
+    authority: i64,
+    asked: &HistoryAsked,
+) -> Result<HistoryPage<Recorded<ChildPlan>>, StoreError> {
+    let settled = settled_below!(conn, version, authority);
+    let page = of_type(conn, authority, settled, asked)?;
+    Ok(HistoryPage { versions: recorded(conn, page.versions, |row| row.id)?, next: page.next })
+}
+
+/// The rows as versions of their plans.
+fn recorded(
+    conn: &mut Conn,
+    rows: Vec<VersionRow>,
+    number: impl Fn(&VersionRow) -> i64,
+) -> Result<Vec<Recorded<ChildPlan>>, StoreError> {
+    let plans: Vec<i64> = rows.iter().map(|row| row.plan_id).collect();
+    let keys: Vec<KeyRow> = plan::table.filter(plan::id.eq_any(plans)).select(KEYS).load(conn)?;
+    let mut versions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key = keys.iter().find(|key| key.0 == row.plan_id).ok_or(StoreError::Corrupt("plan_version.plan_id"))?;
+        let newest = !is_followed(conn, &row, i64::MAX)?;
+        versions.push(Recorded { number: number(&row), newest, content: at_version(key, row)? });
+    }
+    Ok(versions)
+}
+
+/// When the newest version of any plan of an authority was recorded, whether or not it counts.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub(super) fn last_recorded(conn: &mut Conn, authority: i64) -> Result<Option<i64>, StoreError> {
+    let rows = version::table.filter(version::authority_id.eq(authority)).order(version::id.desc());
+    Ok(rows.select(version::recorded_ms).first(conn).optional()?)
 }
 
 /// What a version says.
@@ -126,20 +211,19 @@ pub fn create(
     child_id: i64,
     id: Uuid,
     plan_type: PlanType,
-    upload_id: i64,
     content: VersionContent<'_>,
-    now_ms: i64,
+    recording: Recording,
 ) -> Result<i64, StoreError> {
     let key: i64 = diesel::insert_into(plan::table)
         .values((
             plan::uuid.eq(id.to_string()),
             plan::child_id.eq(child_id),
             plan::plan_type.eq(plan_type.code()),
-            plan::created_ms.eq(now_ms),
+            plan::created_ms.eq(recording.recorded_ms),
         ))
         .returning(plan::id)
         .get_result(conn)?;
-    add_version(conn, key, upload_id, content, now_ms)?;
+    add_version(conn, key, content, recording)?;
     Ok(key)
 }
 
@@ -150,9 +234,8 @@ pub fn create(
 pub fn add_version(
     conn: &mut Conn,
     key: i64,
-    upload_id: i64,
     content: VersionContent<'_>,
-    now_ms: i64,
+    recording: Recording,
 ) -> Result<i64, StoreError> {
     let last: Option<i64> =
         version::table.filter(version::plan_id.eq(key)).select(diesel::dsl::max(version::version)).first(conn)?;
@@ -161,12 +244,13 @@ pub fn add_version(
         .values((
             version::plan_id.eq(key),
             version::version.eq(next),
-            version::upload_id.eq(upload_id),
+            version::authority_id.eq(recording.authority),
+            version::upload_id.eq(recording.upload),
             version::start_date.eq(content.period.start()),
             version::end_date.eq(content.period.end()),
             version::local_id.eq(content.local_id.map(LocalPlanId::as_str)),
             version::deleted.eq(content.deleted),
-            version::recorded_ms.eq(now_ms),
+            version::recorded_ms.eq(recording.recorded_ms),
         ))
         .execute(conn)?;
     Ok(next)

@@ -20,6 +20,23 @@ diesel::table! {
 }
 
 diesel::table! {
+    organization_version (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        version -> BigInt,
+        name -> Text,
+        kind -> Text,
+        care_setting -> Nullable<Text>,
+        sensitive -> Bool,
+        office_phone -> Nullable<Text>,
+        duty_phone -> Nullable<Text>,
+        part_of -> Nullable<Text>,
+        active -> Bool,
+        recorded_ms -> BigInt,
+    }
+}
+
+diesel::table! {
     client (client_id) {
         client_id -> Text,
         name -> Text,
@@ -96,9 +113,11 @@ diesel::table! {
 }
 
 diesel::table! {
-    authority_child_version (child_id, version) {
+    authority_child_version (id) {
+        id -> BigInt,
         child_id -> BigInt,
         version -> BigInt,
+        authority_id -> BigInt,
         upload_id -> Nullable<BigInt>,
         family -> Text,
         given -> Text,
@@ -119,9 +138,11 @@ diesel::table! {
 }
 
 diesel::table! {
-    plan_version (plan_id, version) {
+    plan_version (id) {
+        id -> BigInt,
         plan_id -> BigInt,
         version -> BigInt,
+        authority_id -> BigInt,
         upload_id -> Nullable<BigInt>,
         start_date -> Date,
         end_date -> Nullable<Date>,
@@ -264,6 +285,7 @@ diesel::table! {
 
 diesel::allow_tables_to_appear_in_same_query!(
     organization,
+    organization_version,
     client,
     register_entry,
     person,

@@ -14,6 +14,8 @@ use crate::cpis::types::{
 
 /// State of an upload whose versions count.
 pub const APPLIED: &str = "applied";
+/// State of an upload whose versions are written, and count once it is applied (design 6, staging).
+pub const STAGED: &str = "staged";
 
 /// Begins an upload that is applied by the transaction that it is in; returns its key.
 ///

@@ -98,6 +98,9 @@ async fn the_capability_statement_says_what_the_api_description_says() {
                     state("GET", format!("/{name}"));
                     state("POST", format!("/{name}/_search"));
                 }
+                "vread" => state("GET", format!("/{name}/{{id}}/_history/{{vid}}")),
+                "history-instance" => state("GET", format!("/{name}/{{id}}/_history")),
+                "history-type" => state("GET", format!("/{name}/_history")),
                 other => panic!("{name} {other}"),
             }
         }
@@ -172,6 +175,7 @@ async fn the_capability_statement_is_valid() {
                     .contains(&kind)
             );
         }
+        assert_eq!(resource["readHistory"], codes(resource, "interaction", "code").contains("vread"), "{name}");
         for operation in resource["operation"].as_array().into_iter().flatten() {
             assert!(operation["name"].is_string() && operation["definition"].is_string(), "{name}");
         }
@@ -267,7 +271,7 @@ async fn only_what_tells_nothing_of_anybody_is_open() {
     let app = started().await;
     let document = app.anonymous().get("//openapi.json").await.json;
     for (method, path) in described(&app, &document) {
-        let path = path.replace("{id}", "9990000018");
+        let path = path.replace("{id}", "9990000018").replace("{vid}", "1");
         let body = matches!(method.as_str(), "POST" | "PUT").then(|| ("application/fhir+json", b"{}".to_vec()));
         let reply = app.anonymous().send(&method, &path, body).await;
         let open = (method.as_str(), path.as_str()) == ("GET", "/metadata");

@@ -13,7 +13,7 @@ use cpis_gateway::notify::Pumped;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::harness::{CPP, Child, LAC, Reply, TestApp, child, on_both_stores};
+use crate::harness::{CPP, Child, LAC, Reply, TestApp, answer, child, on_both_stores};
 
 const PAYLOAD_CONTENT: &str =
     "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content";
@@ -46,6 +46,10 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         // Not awaited: the runtime of the test ends with it.
         drop(self.server.stop(false));
+        if !std::thread::panicking() {
+            let seen = self.desk.seen.lock().unwrap();
+            seen.iter().for_each(|(_, _, body)| answer::check_notification(body));
+        }
     }
 }
 

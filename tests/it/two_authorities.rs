@@ -233,6 +233,12 @@ impl World {
             format!("/Flag?patient={nhs}"),
             format!("/Flag?subject:identifier=https://fhir.nhs.uk/Id/nhs-number%7C{nhs}"),
             "/Flag".to_owned(),
+            "/Flag/_history".to_owned(),
+            "/Flag/_history?_count=2".to_owned(),
+            "/Patient/_history?_at=2026-11-23".to_owned(),
+            format!("/Patient/{nhs}/_history"),
+            format!("/Patient/{nhs}/_history/1"),
+            format!("/Patient/{nhs}/_history/2"),
             "/Flag?_count=1".to_owned(),
             format!("/AuditEvent?patient={nhs}"),
             format!("/AuditEvent?patient={nhs}&_count=1"),
@@ -363,6 +369,9 @@ async fn others_ids(world: &mut World, shared: &Child, others: &Others) {
         let path = format!("/Flag/{id}");
         let body = with(shared.flag("Z9A", CPP, "2026-09-14", None), "/id", json!(id));
         world.get(&path).await.assert_refused(404, "not-found", "RESOURCE_NOT_FOUND");
+        for below in ["_history", "_history/1", "_history/2"] {
+            world.get(&format!("{path}/{below}")).await.assert_refused(404, "not-found", "RESOURCE_NOT_FOUND");
+        }
         for if_match in ["", "W/\"1\"", "W/\"2\""] {
             world.put(&path, if_match, &body).await.assert_refused(404, "not-found", "RESOURCE_NOT_FOUND");
             world.delete(&path, if_match).await.assert_refused(404, "not-found", "RESOURCE_NOT_FOUND");

@@ -18,6 +18,7 @@ pub enum Interaction {
     Vread,
     SearchType,
     HistoryInstance,
+    HistoryType,
     Create,
     Update,
     Delete,
@@ -33,6 +34,7 @@ impl Interaction {
             Self::Vread => "vread",
             Self::SearchType => "search-type",
             Self::HistoryInstance => "history-instance",
+            Self::HistoryType => "history-type",
             Self::Create => "create",
             Self::Update => "update",
             Self::Delete => "delete",
@@ -49,7 +51,12 @@ impl Interaction {
             Self::Create => 'C',
             Self::Update => 'U',
             Self::Delete => 'D',
-            Self::SearchType | Self::HistoryInstance | Self::Batch | Self::Transaction | Self::Operation => 'E',
+            Self::SearchType
+            | Self::HistoryInstance
+            | Self::HistoryType
+            | Self::Batch
+            | Self::Transaction
+            | Self::Operation => 'E',
         }
     }
 }

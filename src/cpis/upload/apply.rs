@@ -20,7 +20,7 @@ use crate::{
             upload::{Door, FileCode, OrganizationChange, Problem, ProblemKind, RecordChange, RecordCode, Warning},
         },
     },
-    store::{self, StoreError, Tx, plan::VersionContent},
+    store::{self, StoreError, Tx, history::Recording, plan::VersionContent},
 };
 
 /// One change of an authority: a Bundle, or a single interaction as a record of its own.
@@ -125,7 +125,7 @@ struct Applying<'a> {
     upload: &'a Upload,
     traces: &'a HashMap<NhsNumber, Trace>,
     authority: Organization,
-    key: i64,
+    recording: Recording,
     now: DateTime<Utc>,
 }
 
@@ -175,7 +175,8 @@ impl Gateway {
         let count = upload.records.len() + upload.unreadable.len();
         let key = store::upload::begin(tx.conn, id, authority.id, upload.door, count, now_ms)?;
         let applied = tx.savepoint(|tx| {
-            let mut applying = Applying { gateway: self, upload, traces, authority, key, now };
+            let recording = Recording::begin(tx.conn, authority.id, key, now_ms)?;
+            let mut applying = Applying { gateway: self, upload, traces, authority, recording, now };
             let judged = applying.all(tx)?;
             let refused = upload.all_or_nothing && (judged.any_refused() || !upload.unreadable.is_empty());
             Ok(if refused { Err(Refused(judged)) } else { Ok(judged) })
@@ -336,31 +337,30 @@ impl Writing<'_> {
         demographics: &Demographics,
         local_id: Option<&str>,
     ) -> Result<(), StoreError> {
-        let now_ms = self.applying.now.timestamp_millis();
-        store::child::add_version(tx.conn, key, self.applying.key, demographics, local_id, now_ms)?;
+        store::child::add_version(tx.conn, key, demographics, local_id, self.applying.recording)?;
         Ok(())
     }
 
     fn plan(&self, tx: &mut Tx<'_>, child: Option<i64>, write: PlanWrite) -> Result<LoadedEntry, StoreError> {
-        let (upload, now_ms) = (self.applying.key, self.applying.now.timestamp_millis());
+        let recording = self.applying.recording;
         let entry = write.entry();
         let (id, change) = match write {
             PlanWrite::Create { plan_type, period, local_id, .. } => {
                 let child = child.ok_or(StoreError::Corrupt("a plan without a child"))?;
                 let id = Uuid::new_v4();
                 let content = VersionContent { period, local_id: local_id.as_ref(), deleted: false };
-                store::plan::create(tx.conn, child, id, plan_type, upload, content, now_ms)?;
+                store::plan::create(tx.conn, child, id, plan_type, content, recording)?;
                 (id, Change::Created)
             }
             PlanWrite::Update { id, period, local_id, .. } => {
                 let content = VersionContent { period, local_id: local_id.as_ref(), deleted: false };
-                store::plan::add_version(tx.conn, self.key_of(id)?, upload, content, now_ms)?;
+                store::plan::add_version(tx.conn, self.key_of(id)?, content, recording)?;
                 (id, Change::Updated)
             }
             PlanWrite::Delete { id, .. } => {
                 let plan = self.stored.plans.iter().find(|plan| plan.id == id).ok_or(StoreError::Corrupt("plan"))?;
                 let content = VersionContent { period: plan.period, local_id: plan.local_id.as_ref(), deleted: true };
-                store::plan::add_version(tx.conn, self.key_of(id)?, upload, content, now_ms)?;
+                store::plan::add_version(tx.conn, self.key_of(id)?, content, recording)?;
                 (id, Change::Deleted)
             }
             PlanWrite::Unchanged { id, .. } => (id, Change::Unchanged),

@@ -68,7 +68,9 @@ fn profile(event: &RequestEvent) -> Option<String> {
         return None;
     }
     let pattern = match event.interaction {
-        Interaction::SearchType | Interaction::HistoryInstance | Interaction::Operation => "Query",
+        Interaction::SearchType | Interaction::HistoryInstance | Interaction::HistoryType | Interaction::Operation => {
+            "Query"
+        }
         Interaction::Read | Interaction::Vread => "Read",
         Interaction::Create => "Create",
         Interaction::Update => "Update",
@@ -87,7 +89,9 @@ fn profile(event: &RequestEvent) -> Option<String> {
 fn subtype(interaction: Interaction) -> Vec<Coding> {
     let code = |code: &str| Coding::displayed(system::RESTFUL_INTERACTION, code, code);
     match interaction {
-        Interaction::Operation | Interaction::HistoryInstance => vec![code(interaction.code()), code("search")],
+        Interaction::Operation | Interaction::HistoryInstance | Interaction::HistoryType => {
+            vec![code(interaction.code()), code("search")]
+        }
         _ => vec![code(interaction.code())],
     }
 }

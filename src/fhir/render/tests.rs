@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-static VALIDATORS: LazyLock<Validators> = LazyLock::new(|| Validators::new().unwrap());
+static VALIDATORS: LazyLock<&Validators> = LazyLock::new(|| Validators::shared().unwrap());
 const BASE_URL: &str = "https://api.example.org/cpis/FHIR/R4";
 
 /// Serialised, valid R4, parsed, equal.
@@ -302,6 +302,8 @@ fn each_interaction_has_its_profile_and_its_agents() {
     for (interaction, name, client, server, user) in [
         (Interaction::SearchType, "Query", "110153", "110152", "IRCP"),
         (Interaction::Operation, "Query", "110153", "110152", "IRCP"),
+        (Interaction::HistoryInstance, "Query", "110153", "110152", "IRCP"),
+        (Interaction::HistoryType, "Query", "110153", "110152", "IRCP"),
         (Interaction::Read, "Read", "110152", "110153", "IRCP"),
         (Interaction::Vread, "Read", "110152", "110153", "IRCP"),
         (Interaction::Create, "Create", "110153", "110152", "AUT"),
@@ -506,7 +508,7 @@ proptest! {
     fn security_events_round_trip(
         author in any_author(),
         interaction in prop::sample::select(vec![
-            Interaction::Read, Interaction::Vread, Interaction::SearchType, Interaction::HistoryInstance,
+            Interaction::Read, Interaction::Vread, Interaction::SearchType, Interaction::HistoryInstance, Interaction::HistoryType,
             Interaction::Create, Interaction::Update, Interaction::Delete, Interaction::Batch,
             Interaction::Transaction, Interaction::Operation]),
         outcome in prop::sample::select(vec![Outcome::Success, Outcome::Refused, Outcome::Failed]),

@@ -84,4 +84,9 @@ impl Bundle {
         let link = vec![BundleLink { relation: "self".to_owned(), url: self_url.to_owned() }];
         Self { kind: "searchset".to_owned(), total, link, entry, ..Self::default() }
     }
+
+    /// Versions, newest first.
+    pub fn history(self_url: &str, entry: Vec<BundleEntry>) -> Self {
+        Self { kind: "history".to_owned(), ..Self::searchset(self_url, None, entry) }
+    }
 }

@@ -31,6 +31,7 @@ pub(super) const FORMATS: &[Format] = &[
         advice: "Give a date and time that exist, as YYYY-MM-DDThh:mm:ss.sss and Z or an offset.",
     },
     Format { name: "fhir-time", check: date::is_time, advice: "Give a time of day as hh:mm:ss." },
+    Format { name: "fhir-string", check: is_printable, advice: "Leave out control characters." },
     Format { name: "fhir-base64", check: is_base64, advice: "Give base64." },
     Format { name: "nhs-number", check: is_nhs_number, advice: "Give an NHS number." },
     Format { name: "patient-reference", check: is_patient_reference, advice: "Refer to a Patient by NHS number." },
@@ -50,6 +51,11 @@ pub(super) const FORMATS: &[Format] = &[
 /// What to tell of a failed format.
 pub(super) fn advice(name: &str) -> &'static str {
     FORMATS.iter().find(|f| f.name == name).map_or("The value has not the form that it must have.", |f| f.advice)
+}
+
+/// No control character but tab, line feed and carriage return. <https://hl7.org/fhir/R4/datatypes.html#string>
+fn is_printable(text: &str) -> bool {
+    text.bytes().all(|b| b >= 0x20 || matches!(b, b'\t' | b'\n' | b'\r'))
 }
 
 fn is_base64(text: &str) -> bool {

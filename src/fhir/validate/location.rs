@@ -4,8 +4,40 @@ use serde_json::Value;
 
 use crate::fhir::json::is_element_name;
 
-/// Elements with a choice of types in the resources that have a schema here: in `FHIRPath` `valueString` is `value`.
-const CHOICES: [&str; 6] = ["value", "deceased", "multipleBirth", "occurred", "scheduled", "product"];
+/// Elements with a choice of types in what has a schema here: in `FHIRPath` `valueString` is `value`.
+pub(super) const CHOICES: [&str; 18] = [
+    "value",
+    "deceased",
+    "multipleBirth",
+    "occurred",
+    "scheduled",
+    "product",
+    "author",
+    "bounds",
+    "asNeeded",
+    "dose",
+    "rate",
+    "subject",
+    "timing",
+    "defaultValue",
+    "fixed",
+    "pattern",
+    "minValue",
+    "maxValue",
+];
+
+/// The datatypes that a choice is of, but for the primitives.
+const TYPES: &str = "Address Age Annotation Attachment CodeableConcept Coding ContactDetail ContactPoint Contributor Count \
+    DataRequirement Distance Dosage Duration Expression HumanName Identifier Meta Money ParameterDefinition Period Quantity Range \
+    Ratio Reference RelatedArtifact SampledData Signature Timing TriggerDefinition UsageContext";
+const PRIMITIVES: &str = "Base64Binary Boolean Canonical Code Date DateTime Decimal Id Instant Integer Markdown Oid PositiveInt \
+    String Time UnsignedInt Uri Url Uuid";
+
+/// True if the element `key` is `name[x]`, such as `valueString` of `value`; `valueSet` is not.
+pub(super) fn is_choice_of(key: &str, name: &str) -> bool {
+    let kind = key.strip_prefix(name).filter(|kind| kind.starts_with(|c: char| c.is_ascii_uppercase()));
+    kind.is_some_and(|kind| [TYPES, PRIMITIVES].iter().any(|names| names.split(' ').any(|known| known == kind)))
+}
 
 /// An element of a resource.
 pub(super) struct Place<'a> {
@@ -59,10 +91,8 @@ impl<'a> Place<'a> {
     /// `FHIRPath` of a child. The extensions of a primitive (`_name`) are children of the primitive itself.
     pub fn child(&self, name: &str) -> String {
         let name = name.strip_prefix('_').unwrap_or(name);
-        let is_choice = |choice: &&&str| {
-            name.strip_prefix(**choice).is_some_and(|r| r.starts_with(|c: char| c.is_ascii_uppercase()))
-        };
-        format!("{}.{}", self.expression, CHOICES.iter().find(is_choice).copied().unwrap_or(name))
+        let choice = CHOICES.into_iter().find(|choice| is_choice_of(name, choice));
+        format!("{}.{}", self.expression, choice.unwrap_or(name))
     }
 
     /// `FHIRPath` of an element that R4 does not know, as it was sent; of the parent, when the name could be anything.

@@ -4,10 +4,14 @@
 
 mod format;
 mod location;
+mod narrative;
 mod rule;
 mod schema;
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::OnceLock,
+};
 
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
@@ -42,7 +46,7 @@ pub enum SchemaFault {
     Compile { name: &'static str, reason: String },
 }
 
-/// All validators, compiled once; share them. Building takes some tenths of a second.
+/// All validators, compiled from the embedded schemas: [`Validators::shared`].
 pub struct Validators {
     base: BTreeMap<&'static str, jsonschema::Validator>,
     profiles: BTreeMap<&'static str, CpisProfile>,
@@ -67,12 +71,20 @@ struct At<'a> {
 }
 
 impl Validators {
-    /// Compiles the embedded schemas; nothing is fetched.
+    /// The validators of this process. The first call compiles the embedded schemas, which takes some tenths of a second;
+    /// nothing is fetched.
     ///
     /// # Errors
     /// [`SchemaFault`] when a schema is broken or names a rule that does not exist.
-    pub fn new() -> Result<Self, SchemaFault> {
-        schema::compile()
+    pub fn shared() -> Result<&'static Self, SchemaFault> {
+        static SHARED: OnceLock<Validators> = OnceLock::new();
+        match SHARED.get() {
+            Some(compiled) => Ok(compiled),
+            None => {
+                let compiled = schema::compile()?;
+                Ok(SHARED.get_or_init(|| compiled))
+            }
+        }
     }
 
     /// Every problem of the resource and of the resources inside it, each with its `FHIRPath`.

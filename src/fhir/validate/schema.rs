@@ -21,19 +21,26 @@ macro_rules! schema {
 
 const DATATYPES: (&str, &str) = schema!("datatypes");
 
-const BASE: [(&str, (&str, &str)); 12] = [
+const BASE: [(&str, (&str, &str)); 19] = [
     ("AuditEvent", schema!("audit-event")),
     ("Bundle", schema!("bundle")),
+    ("CapabilityStatement", schema!("capability-statement")),
     ("CarePlan", schema!("care-plan")),
     ("CareTeam", schema!("care-team")),
+    ("CodeSystem", schema!("code-system")),
     ("Flag", schema!("flag")),
+    ("OperationDefinition", schema!("operation-definition")),
     ("OperationOutcome", schema!("operation-outcome")),
     ("Organization", schema!("organization")),
     ("Parameters", schema!("parameters")),
     ("Patient", schema!("patient")),
     ("PractitionerRole", schema!("practitioner-role")),
     ("Provenance", schema!("provenance")),
+    ("SearchParameter", schema!("search-parameter")),
+    ("StructureDefinition", schema!("structure-definition")),
     ("Subscription", schema!("subscription")),
+    ("TerminologyCapabilities", schema!("terminology-capabilities")),
+    ("ValueSet", schema!("value-set")),
 ];
 
 const PROFILES: [(&str, (&str, &str)); 4] = [
@@ -118,7 +125,7 @@ fn texts(value: &Value) -> Result<Vec<String>, ValidationError<'static>> {
 fn invariants(value: &Value) -> Result<BoxedKeyword, ValidationError<'static>> {
     let mut rules = Vec::new();
     for key in texts(value)? {
-        let rule = rule::INVARIANTS.iter().find(|rule| rule.key == key);
+        let rule = rule::invariants().find(|rule| rule.key == key);
         rules.push(rule.ok_or_else(|| ValidationError::schema(format!("there is no rule {key}")))?);
     }
     Ok(Box::new(Check(move |instance: &Value| {

@@ -78,8 +78,9 @@ pub fn document(of: &Described<'_>) -> Result<Vec<u8>, SchemaFault> {
         .build();
     let mut document = serde_json::to_value(built).map_err(|_| SchemaFault::Json("openapi"))?;
     headers::mark_required(&mut document);
+    let shapes = schemas.components_of(&document);
     if let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) {
-        components.insert("schemas".to_owned(), schemas.into_components());
+        components.insert("schemas".to_owned(), shapes);
     }
     written::text(&document).map_err(|_| SchemaFault::Json("openapi"))
 }

@@ -96,25 +96,26 @@ pub fn key(route: &Route) -> String {
 }
 
 /// A name that generators make functions of, such as `searchCareTeamByPost`.
-fn id(route: &Route) -> String {
-    let mut id = key(route).replace('-', "");
-    let by_id = route.path.contains("{id}");
-    match (route.method, route.interaction) {
-        ("HEAD", _) => id.insert_str(0, "head"),
-        ("POST", Interaction::SearchType) => id.push_str("ByPost"),
-        ("POST", Interaction::Operation) if by_id => id.push_str("ByPost"),
-        (_, Interaction::Update | Interaction::Delete) if !by_id => id.push_str("Conditionally"),
-        (_, Interaction::HistoryInstance) if !by_id => id.push_str("OfType"),
-        _ => {}
-    }
-    id
+fn id(route: &Route, routes: &Routes) -> String {
+    let by_id = |route: &Route| route.path.contains("{id}");
+    let same = |other: &&Route| key(other) == key(route) && other.interaction == route.interaction;
+    let is_also_of_type = routes.all().iter().filter(same).any(|other| !by_id(other));
+    let is_also_by_get = routes.all().iter().filter(same).any(|other| other.method == "GET");
+    let place = match route.interaction {
+        Interaction::Operation if by_id(route) && is_also_of_type => "ById",
+        Interaction::Update | Interaction::Delete if !by_id(route) => "Conditionally",
+        Interaction::HistoryType => "OfType",
+        _ => "",
+    };
+    let method = if route.method == "POST" && is_also_by_get { "ByPost" } else { "" };
+    format!("{}{place}{method}", key(route).replace('-', ""))
 }
 
 pub fn of(route: &Route, routes: &Routes, schemas: &Schemas, examples: &Examples) -> Operation {
     let mut operation = OperationBuilder::new()
         .tag(tag(route))
         .summary(Some(route.about))
-        .operation_id(Some(id(route)))
+        .operation_id(Some(id(route, routes)))
         .responses(responses::of(route, routes, schemas, examples))
         .request_body(body(route, schemas, examples));
     if !route.is_open() {

@@ -185,7 +185,9 @@ const HEADERS: &[Header] = &[
         about: "The version that you have: 304 if it is current. Never for clinicians but of an Organization.",
         schema: || text().build(),
         example: "W/\"1\"",
-        sent_to: |route, routes| route.interaction == Interaction::Read && is_versioned(route, routes),
+        sent_to: |route, routes| {
+            matches!(route.interaction, Interaction::Read | Interaction::Vread) && is_versioned(route, routes)
+        },
     },
     Header {
         name: "If-None-Exist",

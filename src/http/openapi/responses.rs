@@ -125,7 +125,7 @@ fn successes(route: &Route, routes: &Routes) -> Vec<(&'static str, &'static str)
         Interaction::Batch | Interaction::Transaction => {
             vec![("200", "Each entry with its own status and outcome; the file's CPF code in `meta.tag`.")]
         }
-        Interaction::Read if is_versioned(route, routes) => {
+        Interaction::Read | Interaction::Vread if is_versioned(route, routes) => {
             vec![("200", "Found."), ("304", "The version in If-None-Match is current.")]
         }
         Interaction::SearchType => vec![("200", "What was found; `total` 0 if nothing.")],

@@ -15,6 +15,21 @@ pub const RESOURCE: &str = "Resource";
 /// Members that say nothing outside our validator, or that would contradict what is left out here.
 const OURS: [&str; 7] = ["$schema", "$id", "$defs", "invariants", "choice", "targets", "additionalProperties"];
 
+const COMPONENTS: &str = "#/components/schemas/";
+
+/// Adds the names of the components that a part of the document refers to.
+fn referred_to(part: &Value, names: &mut BTreeSet<String>) {
+    match part {
+        Value::Object(members) => {
+            let reference = members.get("$ref").and_then(Value::as_str);
+            names.extend(reference.and_then(|reference| reference.strip_prefix(COMPONENTS)).map(str::to_owned));
+            members.values().for_each(|member| referred_to(member, names));
+        }
+        Value::Array(items) => items.iter().for_each(|item| referred_to(item, names)),
+        _ => {}
+    }
+}
+
 /// The schemas of the resources that have one.
 pub struct Schemas {
     resources: BTreeMap<String, Value>,
@@ -51,47 +66,43 @@ impl Schemas {
         if self.resources.contains_key(resource) { resource } else { RESOURCE }
     }
 
-    /// `components.schemas`: the resources and the datatypes that they use.
-    pub fn into_components(self) -> Value {
+    /// `components.schemas`: what the document refers to, and what that refers to.
+    pub fn components_of(&self, document: &Value) -> Value {
+        let mut wanted = BTreeSet::new();
+        referred_to(document, &mut wanted);
         let mut components = Map::new();
-        let mut wanted = BTreeSet::from([RESOURCE.to_owned()]);
-        for (name, schema) in &self.resources {
-            let locals = schema.get("$defs").and_then(Value::as_object);
-            for (local, schema) in locals.into_iter().flatten() {
-                let schema = self.plain(schema, name, &mut wanted);
-                components.insert(format!("{name}.{local}"), schema);
-            }
-            let schema = self.plain(schema, name, &mut wanted);
-            components.insert(name.clone(), schema);
-        }
         while let Some(name) = wanted.pop_first() {
             if components.contains_key(&name) {
                 continue;
             }
-            let of_datatypes = if name == RESOURCE { "resource" } else { &name };
-            let schema = self.datatypes.get(of_datatypes).cloned().unwrap_or_else(|| json!({}));
-            // Placed before its own references are followed, for it may refer to itself.
-            components.insert(name.clone(), Value::Null);
-            let schema = self.plain(&schema, "", &mut wanted);
-            components.insert(name, schema);
+            let (resource, local) = name.split_once('.').unwrap_or((&name, ""));
+            let (of, schema) = match (self.resources.get(resource), local) {
+                (Some(schema), "") => (resource, Some(schema)),
+                (Some(schema), local) => (resource, schema.get("$defs").and_then(|locals| locals.get(local))),
+                (None, _) if name == RESOURCE => ("", self.datatypes.get("resource")),
+                (None, _) => ("", self.datatypes.get(&name)),
+            };
+            let plain = schema.map_or_else(|| json!({}), |schema| self.plain(schema, of));
+            referred_to(&plain, &mut wanted);
+            components.insert(name.clone(), plain);
         }
         Value::Object(components)
     }
 
     /// A schema without what is ours, its references pointing into the document. `of` is the resource whose file it is
     /// in, empty for the datatypes.
-    fn plain(&self, schema: &Value, of: &str, wanted: &mut BTreeSet<String>) -> Value {
+    fn plain(&self, schema: &Value, of: &str) -> Value {
         match schema {
             Value::Object(members) => match members.get("$ref").and_then(Value::as_str) {
-                Some(reference) => self.referred(reference, of, wanted),
-                None => self.plain_members(members, of, wanted),
+                Some(reference) => self.referred(reference, of),
+                None => self.plain_members(members, of),
             },
-            Value::Array(items) => items.iter().map(|item| self.plain(item, of, wanted)).collect(),
+            Value::Array(items) => items.iter().map(|item| self.plain(item, of)).collect(),
             other => other.clone(),
         }
     }
 
-    fn plain_members(&self, members: &Map<String, Value>, of: &str, wanted: &mut BTreeSet<String>) -> Value {
+    fn plain_members(&self, members: &Map<String, Value>, of: &str) -> Value {
         let mut plain = Map::new();
         let open: Vec<&String> = open_choices(members).collect();
         for (name, member) in members.iter().filter(|(name, _)| !OURS.contains(&name.as_str())) {
@@ -100,9 +111,9 @@ impl Schemas {
                     let listed = properties.iter().filter(|(property, _)| {
                         !property.starts_with('_') && !open.iter().any(|choice| is_of(property, choice))
                     });
-                    listed.map(|(name, schema)| (name.clone(), self.plain(schema, of, wanted))).collect()
+                    listed.map(|(name, schema)| (name.clone(), self.plain(schema, of))).collect()
                 }
-                None => self.plain(member, of, wanted),
+                None => self.plain(member, of),
             };
             plain.insert(name.clone(), member);
         }
@@ -113,7 +124,7 @@ impl Schemas {
     }
 
     /// Primitives and code sets are short: they stand where they are used. The others are components.
-    fn referred(&self, reference: &str, of: &str, wanted: &mut BTreeSet<String>) -> Value {
+    fn referred(&self, reference: &str, of: &str) -> Value {
         let (file, name) = reference.split_once("#/$defs/").unwrap_or_default();
         let component = if file.is_empty() && !of.is_empty() {
             format!("{of}.{name}")
@@ -121,14 +132,10 @@ impl Schemas {
             RESOURCE.to_owned()
         } else if name.starts_with(char::is_lowercase) {
             let primitive = self.datatypes.get(name).cloned().unwrap_or_else(|| json!({}));
-            return self.plain(&primitive, "", wanted);
+            return self.plain(&primitive, "");
         } else {
             name.to_owned()
         };
-        let target = json!({"$ref": format!("#/components/schemas/{component}")});
-        if !component.contains('.') {
-            wanted.insert(component);
-        }
-        target
+        json!({"$ref": format!("{COMPONENTS}{component}")})
     }
 }

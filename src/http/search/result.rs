@@ -216,6 +216,14 @@ impl Faults {
     }
 }
 
+/// Rows of a page, as a history counts them.
+///
+/// # Errors
+/// [`Refusal`] 400 for anything but a whole number.
+pub fn page_count(query: &Query) -> Result<usize, Refusal> {
+    Ok(count(query)?.unwrap_or(DEFAULT_COUNT))
+}
+
 /// Rows of a page; more than the most is cut, as FHIR allows.
 fn count(query: &Query) -> Result<Option<usize>, Refusal> {
     let Some(text) = query.single("_count")? else { return Ok(None) };

@@ -89,9 +89,9 @@ impl<'a> Searchset<'a> {
             return self.bundle(Vec::new(), None, Some(total), Vec::new());
         }
         let id_at = |at: usize| rows.get(at).and_then(|row| row.resource.id()).map(|id| At { at: id.to_owned() });
-        let start = match page::cursor::<At>(&self.call.query)? {
+        let start = match start(self.call)? {
             None => 0,
-            Some(At { at }) => {
+            Some(at) => {
                 let found = rows.iter().position(|row| row.resource.id() == Some(at.as_str()));
                 found.ok_or_else(page::foreign_cursor)?
             }
@@ -160,6 +160,14 @@ impl<'a> Searchset<'a> {
     }
 }
 
+/// The id of the resource at which a page of few rows begins; none for the first page.
+///
+/// # Errors
+/// [`Refusal`] 400 for what is no cursor of ours.
+pub fn start(call: &Call) -> Result<Option<String>, Refusal> {
+    Ok(page::cursor::<At>(&call.query)?.map(|start| start.at))
+}
+
 /// The accesses of what a look-up found, each with who made it.
 pub fn history_of(found: &Found) -> impl Iterator<Item = Row> {
     found.history.iter().map(|access| {
@@ -169,7 +177,10 @@ pub fn history_of(found: &Found) -> impl Iterator<Item = Row> {
 }
 
 /// `first`, `previous` and `next`, when there is more than one page.
-fn links<C: Serialize>(call: &Call, previous: Option<&C>, next: Option<&C>) -> Result<Vec<BundleLink>, Refusal> {
+///
+/// # Errors
+/// When a cursor can't be written as JSON.
+pub fn links<C: Serialize>(call: &Call, previous: Option<&C>, next: Option<&C>) -> Result<Vec<BundleLink>, Refusal> {
     let mut plain = call.query.clone();
     plain.0.retain(|sent| sent.name != "_cursor");
     let paged = plain.0.len() < call.query.0.len();

@@ -4,7 +4,7 @@ use std::future::{Future, IntoFuture};
 
 use serde_json::Value;
 
-use super::TestApp;
+use super::{TestApp, answer};
 
 /// A caller about to ask something; headers are added before the verb.
 pub struct Request<'a> {
@@ -70,7 +70,7 @@ impl<'a> Request<'a> {
             None => format!("{}{path}", self.app.base),
         };
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
-        let mut request = self.app.client.request(method, url);
+        let mut request = self.app.client.request(method.clone(), &url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -83,12 +83,15 @@ impl<'a> Request<'a> {
             }
             request = request.body(body);
         }
+        let asked = format!("{method} {url}");
         async move {
             let response = request.send().into_future().await.expect("an answer");
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             let text = response.text().await.expect("a body");
             let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-            Reply { status, headers, text, json }
+            let reply = Reply { status, headers, text, json };
+            answer::check(&asked, &reply);
+            reply
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests share: a gateway on a store of its own, callers with tokens, children to put on record.
 
+pub mod answer;
 mod app;
 mod call;
 mod database;

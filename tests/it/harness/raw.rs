@@ -9,7 +9,7 @@ use std::{
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::{Reply, TestApp};
+use super::{Reply, TestApp, answer};
 
 impl TestApp {
     /// Sends bytes and reads the answer until the gateway closes; `Connection: close` is the sender's to say.
@@ -36,7 +36,9 @@ impl TestApp {
             let _reset = stream.read_to_end(&mut answer);
             answer
         });
-        read(&answer.await.expect("an answer"))
+        let reply = read(&answer.await.expect("an answer"));
+        answer::check("bytes", &reply);
+        reply
     }
 }
 

@@ -252,6 +252,7 @@ const METHODS: &[(Row, &str)] = &[
     (Row::new(Auditor, "PUT", "/AuditEvent/202611-1", METHOD), "GET"),
     (Row::new(Auditor, "POST", "/AuditEvent", METHOD), "GET"),
     (Row::new(Administrator, "POST", "/metadata", METHOD), "GET"),
+    (Row::new(Nobody, "TRACE", "/metadata", METHOD), "GET"),
 ];
 
 const PLACES: &[Row] = &[
@@ -261,8 +262,8 @@ const PLACES: &[Row] = &[
     get("/CareTeam/%FF", NOT_FOUND),
     get("/CarePlan/x", NOT_FOUND),
     get("/Flag/0f7b0f6e-3a51-4a2e-9a54-9e3c5a1d2b10", NOT_FOUND),
-    get("/Flag/{flag}/_history", NOT_FOUND),
-    get("/Flag/{flag}/_history/1", NOT_FOUND),
+    get("/CareTeam/{flag}/_history", NOT_FOUND),
+    get("/CarePlan/{flag}/_history/1", NOT_FOUND),
     get("/Flag/{deleted}", NOT_FOUND),
     get("/CarePlan/{deleted}", NOT_FOUND),
     get("/CareTeam/{deleted}", NOT_FOUND),
@@ -291,6 +292,12 @@ const PLACES: &[Row] = &[
 ];
 
 const ROLES: &[Row] = &[
+    get("/Flag/{flag}/_history", FORBIDDEN),
+    get("/Flag/{flag}/_history/1", FORBIDDEN),
+    get("/Flag/_history", FORBIDDEN),
+    get("/Patient/{nhs}/_history", FORBIDDEN),
+    get("/Patient/{nhs}/_history/1", FORBIDDEN),
+    get("/Patient/_history", FORBIDDEN),
     Row::new(WithoutActivity, "GET", "/CareTeam?patient={nhs}", FORBIDDEN).saying("B0107"),
     Row::new(WithoutActivity, "GET", "/Patient/{nhs}", FORBIDDEN),
     Row::new(WithoutActivity, "GET", "/Patient/{nhs}/$everything", FORBIDDEN),

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-static VALIDATORS: LazyLock<Validators> = LazyLock::new(|| Validators::new().unwrap());
+static VALIDATORS: LazyLock<&Validators> = LazyLock::new(|| Validators::shared().unwrap());
 static SENDER: LazyLock<OdsCode> = LazyLock::new(|| OdsCode::parse("Z9A").unwrap());
 
 const ROBIN: &str = "9990000018";
