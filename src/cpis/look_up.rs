@@ -185,6 +185,8 @@ impl Gateway {
             }
             plans.push(ShownPlan {
                 active: visibility::active(plan_type, &period, Some(birth), today, &self.limits),
+                closes: None,
+                settled: false,
                 plan: held.plan,
                 nhs_number: number,
                 authority: authority.clone(),

@@ -158,8 +158,19 @@ impl Gateway {
         let person = store::person::get(conn, child.person_id)?;
         let birth = person.traced_birth_date.unwrap_or(child.demographics.birth_date);
         let (plan_type, period) = (held.plan.plan_type, held.plan.period);
+        let active = visibility::active(plan_type, &period, Some(birth), day, &self.limits);
+        let ends = visibility::effective_end(plan_type, &period, &self.limits);
+        // The date that the authority knows itself: what it gets must not tell the traced one.
+        let closes = visibility::closes(plan_type, &period, child.demographics.birth_date, &self.limits);
+        // An end makes no version when it comes, nor does a birth date that is corrected. The authority's name is shown too.
+        let settled = active
+            && ends.is_none()
+            && closes.is_none_or(|closes| day < closes)
+            && [child.recorded, authority.updated].iter().all(|at| *at <= held.plan.recorded);
         Ok(ShownPlan {
-            active: visibility::active(plan_type, &period, Some(birth), day, &self.limits),
+            active,
+            closes,
+            settled,
             plan: held.plan,
             nhs_number: child.nhs_number,
             authority: authority.clone(),

@@ -4,13 +4,17 @@ use uuid::Uuid;
 
 use super::{
     gateway::{Error, Gateway},
+    notifications::queue::is_held,
     types::{
-        Organization,
+        Organization, Precondition,
         audit::RequestEvent,
-        subscription::{NewSubscription, Subscription},
+        subscription::{NewSubscription, PastEvent, Subscription, SubscriptionChange, SubscriptionStatus},
     },
 };
-use crate::store::subscription;
+use crate::store::{
+    StoreError, access, delivery,
+    subscription::{self, Standing},
+};
 
 /// An authority's own subscription by its id.
 pub enum OwnSubscription {
@@ -27,6 +31,43 @@ pub enum Unsubscribed {
     Unknown,
     /// `If-Match` named another version.
     OtherVersion,
+}
+
+/// How the change of a subscription went.
+pub enum Resubscribed {
+    /// As it stands now.
+    Done(Box<Subscription>),
+    Unknown,
+    Deleted,
+    /// A precondition does not hold.
+    OtherVersion(Precondition),
+}
+
+/// Events of a subscription in the order of their numbers.
+pub struct PastEvents {
+    pub subscription: Subscription,
+    pub events: Vec<PastEvent>,
+    /// Number to go on from, if there may be more.
+    pub next: Option<i64>,
+}
+
+/// What a change asks of a subscription; `None` when it stands like that already.
+///
+/// Whatever decides what is sent where (endpoint, headers, topic, end) needs a new handshake, and so does one that stands
+/// still, in error or off.
+fn standing(stored: &Subscription, change: &SubscriptionChange) -> Option<Standing> {
+    let wanted = &change.wanted;
+    let same_place = stored.endpoint == wanted.endpoint
+        && stored.topic == wanted.topic
+        && stored.end.map(|end| end.timestamp_millis()) == wanted.end_ms;
+    let same_words = stored.reason == wanted.reason;
+    let stands_still = matches!(stored.status, SubscriptionStatus::Error | SubscriptionStatus::Off);
+    match change.off {
+        true if stored.status == SubscriptionStatus::Off && same_place && same_words => None,
+        true => Some(Standing::Off),
+        false if stands_still || !same_place || stored.headers != wanted.headers => Some(Standing::Requested),
+        false => (!same_words).then_some(Standing::Kept),
+    }
 }
 
 /// Most subscriptions that an authority may have at a time: each costs a call for every access.
@@ -74,6 +115,75 @@ impl Gateway {
         Ok(self.store.read(move |conn| subscription::of_authority(conn, authority)).await?)
     }
 
+    /// Replaces what an authority asked for. Numbers of events go on without a gap, and what was not delivered goes to the
+    /// new endpoint once it has answered its handshake. `event` gets the version that it leaves.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn resubscribe(
+        &self,
+        change: SubscriptionChange,
+        precondition: Precondition,
+        event: RequestEvent,
+    ) -> Result<Resubscribed, Error> {
+        let clock = self.clock.clone();
+        let write = self.store.write(Vec::new(), move |tx| {
+            let (authority, id) = (change.wanted.authority_id, change.wanted.id);
+            let stored = match subscription::find(tx.conn, authority, id)? {
+                None => return Ok(Resubscribed::Unknown),
+                Some((_, true)) => return Ok(Resubscribed::Deleted),
+                Some((stored, false)) => stored,
+            };
+            if !precondition.holds(Some(stored.version)) {
+                return Ok(Resubscribed::OtherVersion(precondition));
+            }
+            let now = clock.now();
+            if let Some(standing) = standing(&stored, &change) {
+                let now_ms = now.timestamp_millis();
+                subscription::replace(tx.conn, stored.key, &change.wanted, standing, now_ms)?;
+                if standing == Standing::Requested {
+                    delivery::retry_all(tx.conn, stored.key, now_ms)?;
+                }
+            }
+            let (stands, _) = subscription::find(tx.conn, authority, id)?.ok_or(StoreError::Corrupt("subscription"))?;
+            let mut event = event.clone();
+            if let Some(entity) = &mut event.entity {
+                entity.version = Some(stands.version);
+            }
+            tx.append_audit(now, event)?;
+            Ok(Resubscribed::Done(Box::new(stands)))
+        });
+        Ok(write.await?)
+    }
+
+    /// Events of an own subscription with numbers between two, both included: at most `limit` of them. One about a child
+    /// whose record is restricted is left out as long as that lasts (design 9).
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn past_events(
+        &self,
+        subscription: Subscription,
+        between: (i64, i64),
+        limit: i64,
+    ) -> Result<PastEvents, Error> {
+        let read = self.store.read(move |conn| {
+            let given = delivery::between(conn, subscription.key, between, limit)?;
+            let full = i64::try_from(given.len()).unwrap_or(i64::MAX) >= limit;
+            let last = given.last().map(|event| event.event_number);
+            let next = last.map(|last| last + 1).filter(|next| full && *next <= between.1.min(subscription.events));
+            let mut events = Vec::new();
+            for event in given {
+                if !is_held(conn, &event)? {
+                    let access = access::get(conn, event.access)?;
+                    events.push(PastEvent { number: event.event_number, notification: event.notification, access });
+                }
+            }
+            Ok(PastEvents { subscription: subscription.clone(), events, next })
+        });
+        Ok(read.await?)
+    }
+
     /// Ends a subscription; one that was deleted before stays so. `event` gets the version that it leaves.
     ///
     /// # Errors
@@ -82,7 +192,7 @@ impl Gateway {
         &self,
         authority: &Organization,
         id: Uuid,
-        if_match: Option<i64>,
+        precondition: Precondition,
         event: RequestEvent,
     ) -> Result<Unsubscribed, Error> {
         let (authority, clock) = (authority.id, self.clock.clone());
@@ -90,7 +200,7 @@ impl Gateway {
             let Some((stored, deleted)) = subscription::find(tx.conn, authority, id)? else {
                 return Ok(Unsubscribed::Unknown);
             };
-            if !deleted && if_match.is_some_and(|version| version != stored.version) {
+            if !deleted && !precondition.holds(Some(stored.version)) {
                 return Ok(Unsubscribed::OtherVersion);
             }
             let now = clock.now();

@@ -28,6 +28,15 @@ pub fn ended_by_age(plan_type: PlanType, birth_date: Option<NaiveDate>, today: N
     plan_type != PlanType::Unborn && birth_date.is_some_and(|birth| today >= birthday(birth, limits.adult_age))
 }
 
+/// The first day on which a plan is over by a rule and not by its own end: after the longest time of an unborn child's
+/// plan, else when the child comes of age by this birth date.
+pub fn closes(plan_type: PlanType, period: &PlanPeriod, birth_date: NaiveDate, limits: &Limits) -> Option<NaiveDate> {
+    match plan_type {
+        PlanType::ChildProtection | PlanType::LookedAfter => Some(birthday(birth_date, limits.adult_age)),
+        PlanType::Unborn => effective_end(plan_type, period, limits).and_then(|end| end.succ_opt()),
+    }
+}
+
 /// Active: from the start to the end, both included, and the child not of age. One with a start in the future (which
 /// can't be stored) is not.
 pub fn active(

@@ -226,6 +226,12 @@ pub fn deleted_plan() -> OperationOutcome {
     OperationOutcome { issue: vec![issue], ..OperationOutcome::default() }
 }
 
+/// An outcome that tells of a success, without codes of CP-IS.
+pub fn information(diagnostics: impl Into<String>) -> OperationOutcome {
+    let issue = OperationOutcomeIssue { details: None, ..loaded(diagnostics) };
+    OperationOutcome { issue: vec![issue], ..OperationOutcome::default() }
+}
+
 /// The issues as a resource, in the order given.
 pub fn operation_outcome(issues: &[Issue]) -> OperationOutcome {
     OperationOutcome { issue: issues.iter().map(Issue::render).collect(), ..OperationOutcome::default() }

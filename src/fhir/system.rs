@@ -7,6 +7,19 @@ pub const SDS_USER_ID: &str = "https://fhir.nhs.uk/Id/sds-user-id";
 pub const SDS_ROLE_PROFILE_ID: &str = "https://fhir.nhs.uk/Id/sds-role-profile-id";
 /// An authority's own id of a child or of a plan: the root that the HL7 v3 upload uses for both.
 pub const LOCAL_ID: &str = "urn:oid:2.16.840.1.113883.2.1.3.2.4.18.24";
+/// The end of the canonical of our own code system of organisations, which begins with the FHIR base.
+const CPIS_ORGANIZATION: &str = "/CodeSystem/cpis-organization";
+
+/// Our own code system of organisations on a server with this FHIR base, without a last slash.
+pub fn cpis_organization(base_url: &str) -> String {
+    format!("{base_url}{CPIS_ORGANIZATION}")
+}
+
+/// Whether a system is ours of organisations, whatever the address is under which its server was reached.
+pub fn is_cpis_organization(system: &str) -> bool {
+    system.ends_with(CPIS_ORGANIZATION)
+}
+
 /// Sequence number of an upload file (`Bundle.identifier`).
 pub const UPLOAD_FILE: &str = "urn:oid:2.16.840.1.113883.2.1.3.2.4.18.46";
 

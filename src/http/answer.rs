@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::refusal::Refusal;
-use crate::fhir::{outcome::operation_outcome, resource::Resource, subset::Subset};
+use crate::fhir::{etag, outcome::operation_outcome, resource::Resource, subset::Subset};
 
 /// What a handler gives: status, resource, headers.
 pub struct Answer {
@@ -47,7 +47,7 @@ impl Answer {
     /// `ETag` and `Last-Modified` of a version that the caller owns.
     #[must_use]
     pub fn with_version(self, version: i64, modified: DateTime<Utc>) -> Self {
-        self.with_header("ETag", format!("W/\"{version}\""))
+        self.with_header("ETag", etag::of_version(version))
             .with_header("Last-Modified", modified.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
     }
 }

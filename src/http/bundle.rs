@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use super::{
     answer::Answer,
     dispatch::Call,
+    prefer::Return,
     refusal::{Case, Refusal},
-    upload::{loaded_of, reading},
+    upload::{loaded_of, reading, resource_of},
 };
 use crate::{
     cpis::{
@@ -15,12 +16,13 @@ use crate::{
             audit::Interaction,
             upload::{Door, FileCode, Problem, ProblemKind, RecordChange, RecordCode},
         },
-        upload::apply::{Applied, Unreadable, Upload},
+        upload::apply::{Applied, Change, LoadedEntry, Unreadable, Upload},
     },
     fhir::{
         json,
         outcome::{Issue, IssueCode},
-        resource::BundleEntryResponse,
+        render,
+        resource::{Bundle, BundleEntryResponse, Resource},
         upload::{
             BundleKind, EntryIssue, UploadBundle, read_bundle, refused_transaction, transaction_status,
             unjudged_outcome,
@@ -31,6 +33,7 @@ use crate::{
 /// # Errors
 /// [`Refusal`] 400 with CPF01 for an unusable envelope, 413, a refused transaction's 400, 412 or 422, 503.
 pub async fn upload(call: Call) -> Result<Answer, Refusal> {
+    let preference = Return::asked(&call.headers)?;
     let body = json::parse(&call.body, json::BUNDLE_VALUES).map_err(|fault| envelope_refused(vec![fault.issue()]))?;
     let mut bundle = read_bundle(&body, &reading(&call)).map_err(envelope_refused)?;
     let authority = &call.caller.organization;
@@ -42,7 +45,28 @@ pub async fn upload(call: Call) -> Result<Answer, Refusal> {
     }
     bundle.place(|id| children.get(&id).copied());
     let applied = call.service.gateway.upload(asked(&call, &bundle)).await.map_err(not_applied)?;
-    answer(&bundle, &applied)
+    let mut answer = answer(&call, &bundle, &applied)?;
+    if preference == Some(Return::Representation) {
+        represent(&call, &bundle, &applied, &mut answer);
+    }
+    Ok(Answer::ok(answer))
+}
+
+/// Adds the resources that were loaded to their entries. Without that an entry has its codes and warnings alone, which
+/// it keeps whatever is preferred: an authority must learn them.
+fn represent(call: &Call, bundle: &UploadBundle, applied: &Applied, answer: &mut Bundle) {
+    let records = applied.records.iter().filter_map(|record| record.as_ref().ok());
+    let there = |entry: &&LoadedEntry| !matches!(entry.change, Change::Deleted | Change::AlreadyDeleted);
+    let loaded = records.flat_map(|record| &record.entries).filter(there);
+    let mut resources: Vec<(usize, Resource)> = loaded.map(|entry| (entry.entry, resource_of(call, entry))).collect();
+    if let (Some(Ok(change)), Some(Ok(loaded))) = (&bundle.organization, &applied.organization) {
+        resources.push((change.entry, render::organization(&loaded.organization).into()));
+    }
+    for (entry, resource) in resources {
+        if let Some(slot) = answer.entry.get_mut(entry) {
+            slot.resource = Some(resource);
+        }
+    }
 }
 
 fn envelope_refused(issues: Vec<Issue>) -> Refusal {
@@ -102,7 +126,7 @@ fn unread_organization(issues: &[EntryIssue]) -> Problem {
     }
 }
 
-fn answer(bundle: &UploadBundle, applied: &Applied) -> Result<Answer, Refusal> {
+fn answer(call: &Call, bundle: &UploadBundle, applied: &Applied) -> Result<Bundle, Refusal> {
     let mut outcomes = applied.records.iter();
     let mut issues: Vec<EntryIssue> = Vec::new();
     let mut answers: Vec<(usize, BundleEntryResponse)> = Vec::new();
@@ -112,7 +136,7 @@ fn answer(bundle: &UploadBundle, applied: &Applied) -> Result<Answer, Refusal> {
             (Ok(_), Some(Err(problems))) => bundle.problems(problems),
             (Ok(_), Some(Ok(loaded))) => {
                 for entry in &loaded.entries {
-                    answers.push((entry.entry, bundle.loaded(entry.entry, &loaded_of(entry), &loaded.warnings)));
+                    answers.push((entry.entry, bundle.loaded(entry.entry, &loaded_of(call, entry), &loaded.warnings)));
                 }
                 continue;
             }
@@ -139,7 +163,7 @@ fn answer(bundle: &UploadBundle, applied: &Applied) -> Result<Answer, Refusal> {
     if bundle.kind == BundleKind::Transaction && !applied.stored {
         return Err(transaction_refused(&mut issues, applied.code));
     }
-    Ok(Answer::ok(bundle.response(answers, applied.code)))
+    Ok(bundle.response(answers, applied.code))
 }
 
 fn transaction_refused(issues: &mut [EntryIssue], code: FileCode) -> Refusal {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{
     answer::{self, Answer},
+    prefer::preference,
     query::{self, FORMAT, Query},
     refusal::{Case, Refusal},
     request_id::RequestIds,
@@ -65,29 +66,6 @@ pub struct Call {
 }
 
 impl Call {
-    /// The one value of a header, as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    /// The version of `If-Match`, if it is sent.
-    ///
-    /// # Errors
-    /// [`Refusal`] 400 when it is not an entity tag of ours.
-    pub fn if_match(&self) -> Result<Option<i64>, Refusal> {
-        let Some(value) = self.headers.get("if-match") else { return Ok(None) };
-        let text = value.to_str().unwrap_or_default().trim();
-        let tag = text.strip_prefix("W/").unwrap_or(text);
-        let version = tag.strip_prefix('"').and_then(|t| t.strip_suffix('"')).and_then(|t| t.parse().ok());
-        match version {
-            Some(version) => Ok(Some(version)),
-            None => Err(Refusal::new(
-                Case::Header,
-                "Missing or invalid header parameter: If-Match must be an ETag as this server gave it, such as W/\"3\".",
-            )),
-        }
-    }
-
     /// The UUID in the path, spelled as this server gives it: another spelling is another id.
     ///
     /// # Errors
@@ -369,10 +347,7 @@ fn written_as_asked(query: &Query) -> Result<(), Refusal> {
 
 /// What `Prefer: handling=` asks for.
 fn is_lenient(request: &HttpRequest) -> Result<bool, Refusal> {
-    let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
-    let mut handling =
-        preferences.flat_map(|value| value.split([',', ';'])).filter_map(|part| part.trim().strip_prefix("handling="));
-    match handling.next().map(|value| value.trim_matches('"')) {
+    match preference(request.headers(), "handling").as_deref() {
         None | Some("strict") => Ok(false),
         Some("lenient") => Ok(true),
         Some(_) => Err(Refusal::new(
@@ -406,7 +381,8 @@ pub fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse 
     }
     match body {
         Some(body) => response.content_type("application/fhir+json").body(body),
-        None if status == StatusCode::NO_CONTENT => response.finish(),
+        // These have no length either.
+        None if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => response.finish(),
         None => response.body(()),
     }
 }

@@ -12,6 +12,7 @@ use utoipa_swagger_ui::Config;
 use super::{
     only_get,
     openapi::{Described, document},
+    read,
     refusal::Refusal,
     respond_refusal,
     service::Service,
@@ -31,9 +32,9 @@ pub fn configure(config: &mut ServiceConfig) {
     config
         .app_data(Data::new(Description::default()))
         .app_data(Data::new(page))
-        .service(only_get("/openapi.json", description))
-        .service(only_get("/docs", directory))
-        .service(only_get("/docs/{file:.*}", file));
+        .service(only_get("/openapi.json", read().to(description)))
+        .service(only_get("/docs", read().to(directory)))
+        .service(only_get("/docs/{file:.*}", read().to(file)));
 }
 
 async fn description(request: HttpRequest, service: Data<Service>, made: Data<Description>) -> HttpResponse {

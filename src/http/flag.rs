@@ -5,6 +5,7 @@ use super::{
     care_team::{PATIENT, PERIOD, REVINCLUDE, search_plans},
     clinical::{self, Asked},
     dispatch::Call,
+    precondition::Current,
     refusal::{Case, Refusal},
     search::{
         Page, Parameter, Search, Searchset,
@@ -72,6 +73,22 @@ pub const PARAMETERS: &[Parameter] = &[
     SUMMARY,
     ELEMENTS,
     CURSOR,
+];
+
+/// What names a plan in a conditional interaction.
+pub const CRITERIA: &[Parameter] = &[
+    PATIENT.with_modifiers(&[":identifier", ".identifier"]),
+    Parameter::reference("subject", &["subject"], Definition::R4("Flag-subject"), "The same as patient")
+        .with_modifiers(&[":identifier", ".identifier"]),
+    Parameter::token(
+        "identifier",
+        &["identifier"],
+        Definition::R4("Flag-identifier"),
+        "The authority's own id of the plan",
+    )
+    .with_modifiers(&[]),
+    Parameter::token("code", &["code"], Definition::England("England-FlagCode"), "SNOMED CT code of the plan type")
+        .with_modifiers(&[]),
 ];
 
 /// # Errors
@@ -159,7 +176,13 @@ async fn own_read(call: Call) -> Result<Answer, Refusal> {
     let version = Some(shown.plan.version);
     event.entity = Some(EntityRef { resource: "Flag".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
-    Ok(Answer::ok(upload::owner_flag(&call, &shown)).with_version(shown.plan.version, shown.plan.recorded))
+    let current = Current {
+        resource: upload::owner_flag(&call, &shown),
+        version: shown.plan.version,
+        modified: upload::flag_modified(&call, &shown),
+        settled: shown.settled,
+    };
+    Ok(Answer::read(&call, current))
 }
 
 /// # Errors
@@ -172,6 +195,18 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
 /// [`Refusal`] by design 4.
 pub async fn update(call: Call) -> Result<Answer, Refusal> {
     upload::update_flag(call).await
+}
+
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn update_by_criteria(call: Call) -> Result<Answer, Refusal> {
+    upload::update_flag_by_criteria(call).await
+}
+
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn delete_by_criteria(call: Call) -> Result<Answer, Refusal> {
+    upload::delete_flag_by_criteria(call).await
 }
 
 /// # Errors

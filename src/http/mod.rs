@@ -19,6 +19,8 @@ mod organization;
 mod patient;
 mod patient_flag;
 mod practitioner_role;
+mod precondition;
+mod prefer;
 mod query;
 mod refusal;
 mod request_id;
@@ -31,7 +33,8 @@ mod unscheduled;
 mod upload;
 
 use actix_web::{
-    FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder,
+    HttpRequest, HttpResponse, Resource, Route,
+    guard::{Any, Get, Head},
     web::{self, Data, Payload, ServiceConfig},
 };
 
@@ -50,8 +53,8 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
     config
         .app_data(service)
         .app_data(Data::new(Routes::default()))
-        .service(only_get("/_ping", health::ping))
-        .service(only_get("/_status", health::status))
+        .service(only_get("/_ping", read().to(health::ping)))
+        .service(only_get("/_status", read().to(health::status)))
         .service(
             web::resource("/sandbox/token")
                 .route(web::post().to(sandbox::token))
@@ -61,18 +64,14 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
         .default_service(web::to(below_base));
 }
 
-/// An address that is read only: GET and HEAD, which load balancers ask by.
-fn only_get<F, Args>(path: &str, handler: F) -> Resource
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
+/// GET and HEAD.
+fn read() -> Route {
+    web::route().guard(Any(Get()).or(Head()))
+}
+
+fn only_get(path: &str, route: Route) -> Resource {
     let refuse = |request: HttpRequest| async move { respond_refusal(&request, &Refusal::method("GET, HEAD")) };
-    web::resource(path)
-        .route(web::get().to(handler.clone()))
-        .route(web::head().to(handler))
-        .default_service(web::to(refuse))
+    web::resource(path).route(route).default_service(web::to(refuse))
 }
 
 /// A refusal of what is not below the FHIR base.

@@ -1,11 +1,10 @@
 //! `Organization`: public facts of local authorities and care providers; an authority keeps its own up to date.
 
-use actix_web::http::StatusCode;
-
 use super::{
     answer::Answer,
     dispatch::Call,
-    refusal::Refusal,
+    precondition::Current,
+    refusal::{Case, Refusal},
     search::{
         Page, Parameter, Search, Searchset,
         criterion::{Asked, Wanted},
@@ -13,15 +12,25 @@ use super::{
         parameter::{Definition, ID, LAST_UPDATED},
         result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL, Total},
     },
-    upload,
+    upload::{self, body, loaded_organization, preference, reading, refused, written},
 };
 use crate::{
-    cpis::types::{
-        self, OdsCode,
-        audit::{EntityRef, QueryResult},
-        organization::{NamePart, OrganizationSearch},
+    cpis::{
+        organizations::{Registered, Registration},
+        types::{
+            self, OdsCode, Organization,
+            audit::{EntityRef, QueryResult},
+            caller::Role,
+            organization::{NamePart, OrganizationSearch},
+        },
+        upload::apply::{Change, LoadedOrganization},
     },
-    fhir::{render, resource::Resource},
+    fhir::{
+        outcome::{self, IssueCode},
+        render,
+        resource::Resource,
+        upload::{problem_issue, read_any_organization},
+    },
 };
 
 pub const PARAMETERS: &[Parameter] = &[
@@ -148,22 +157,70 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
 
 /// A version of an organisation, or 304 to who has it.
 pub fn answered(call: &Call, organization: &types::Organization) -> Answer {
-    let unchanged = call.header("if-none-match").is_some_and(|tags| {
-        tags.split(',')
-            .any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == organization.version.to_string())
-    });
-    let answer = if unchanged {
-        Answer::empty(StatusCode::NOT_MODIFIED)
-    } else {
-        Answer::ok(render::organization(organization))
+    let current = Current {
+        resource: shown(call, organization),
+        version: organization.version,
+        modified: organization.updated,
+        settled: true,
     };
     // Public facts may be kept, if they are asked for again before they are used.
-    let answer = answer.with_header("Cache-Control", "no-cache");
-    answer.with_version(organization.version, organization.updated)
+    Answer::read(call, current).with_header("Cache-Control", "no-cache")
 }
 
+/// To an administrator with the codes that only administrators set.
+fn shown(call: &Call, organization: &Organization) -> Resource {
+    if call.caller.role == Role::Administrator {
+        return render::classified_organization(organization, &call.service.settings.base_url).into();
+    }
+    render::organization(organization).into()
+}
+
+/// An authority's own details, or an administrator's registration of any organisation.
+///
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn update(call: Call) -> Result<Answer, Refusal> {
-    upload::organization(call).await
+    if call.caller.role != Role::Administrator {
+        return upload::organization(call).await;
+    }
+    let text = "Name the organisation by its ODS code: 3 to 10 capital letters and digits.";
+    let ods = OdsCode::parse(&call.id).map_err(|_| Refusal::new(Case::Parameter, text).with_code(IssueCode::Value))?;
+    let asked = Registration::Put(call.precondition()?);
+    register(call, Some(ods), asked).await
+}
+
+/// Registers an organisation; its id is its ODS code.
+///
+/// # Errors
+/// [`Refusal`] by design 4; 409 for one that is there.
+pub async fn create(call: Call) -> Result<Answer, Refusal> {
+    call.without_criteria()?;
+    register(call, None, Registration::Create).await
+}
+
+async fn register(call: Call, id: Option<OdsCode>, asked: Registration) -> Result<Answer, Refusal> {
+    let preference = preference(&call)?;
+    let sent = read_any_organization(&body(&call)?, id.as_ref(), &reading(&call)).map_err(refused)?;
+    let mut event = call.event();
+    let entity = EntityRef { resource: "Organization".to_owned(), id: sent.ods.as_str().to_owned(), version: None };
+    event.entity = Some(entity);
+    match call.service.gateway.register_organization(sent, asked, event).await? {
+        Registered::Done(organization, change) => {
+            let loaded = loaded_organization(&LoadedOrganization { organization: *organization.clone(), change });
+            let told = match change {
+                Change::Created => "The organisation is registered.",
+                Change::Updated => "The organisation is changed.",
+                _ => "The organisation is as it was.",
+            };
+            let told = outcome::information(told);
+            Ok(written(&call, &loaded, shown(&call, &organization), told, preference))
+        }
+        Registered::Exists => {
+            Err(Refusal::new(Case::Race, "There is an organisation with this ODS code. Update it by PUT."))
+        }
+        Registered::Unmet(condition) => Err(Refusal::new(Case::Version, condition.unmet())),
+        Registered::Refused(problems) => {
+            Err(refused(problems.iter().map(|problem| problem_issue(problem, "Organization")).collect()))
+        }
+    }
 }

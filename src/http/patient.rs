@@ -5,6 +5,7 @@ use super::{
     care_team::REVINCLUDE,
     clinical::{self, Asked},
     dispatch::Call,
+    precondition::Current,
     query::{bad_value, identifier_value, nhs_number},
     refusal::{Case, Refusal},
     search::{
@@ -55,6 +56,15 @@ pub const PARAMETERS: &[Parameter] = &[
     ELEMENTS,
     CURSOR,
 ];
+
+/// What names a child in a conditional update.
+pub const CRITERIA: &[Parameter] = &[Parameter::token(
+    "identifier",
+    &["identifier"],
+    Definition::R4("Patient-identifier"),
+    "NHS number, as https://fhir.nhs.uk/Id/nhs-number|{nhs}",
+)
+.with_modifiers(&[])];
 
 /// # Errors
 /// [`Refusal`] by design 4.
@@ -149,7 +159,13 @@ async fn own(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {
     let version = Some(child.version);
     event.entity = Some(EntityRef { resource: "Patient".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
-    Ok(Answer::ok(render::patient_for_owner(&child)).with_version(child.version, child.recorded))
+    let current = Current {
+        resource: render::patient_for_owner(&child).into(),
+        version: child.version,
+        modified: child.recorded,
+        settled: true,
+    };
+    Ok(Answer::read(&call, current))
 }
 
 /// # Errors
@@ -157,4 +173,14 @@ async fn own(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {
 pub async fn update(call: Call) -> Result<Answer, Refusal> {
     let number = nhs_number(&call.id)?;
     upload::patient(call, number).await
+}
+
+/// # Errors
+/// [`Refusal`] by design 4; 422 with the CPR code for what breaks a CP-IS rule.
+pub async fn update_by_criteria(call: Call) -> Result<Answer, Refusal> {
+    let number = searched(&call)?.ok_or_else(|| {
+        let text = "Invalid NHS number: none was given. Name the child by identifier=https://fhir.nhs.uk/Id/nhs-number|9990000018";
+        Refusal::new(Case::NhsNumber, text)
+    })?;
+    upload::patient_by_criteria(call, number).await
 }

@@ -1,7 +1,7 @@
 //! The one table of routes below the FHIR base. It routes requests, says who may call what with which parameters, and the
 //! `CapabilityStatement` and the OpenAPI document are made from it.
 
-use actix_web::HttpRequest;
+use actix_web::{HttpRequest, http::Method};
 use futures_util::future::LocalBoxFuture;
 use percent_encoding::percent_decode_str;
 
@@ -57,6 +57,8 @@ pub struct Route {
 
 const CLINICAL: &[Role] = &[Role::Clinical];
 const AUTHORITY: &[Role] = &[Role::LocalAuthority];
+const ADMINISTRATOR: &[Role] = &[Role::Administrator];
+const AUTHORITY_OR_ADMINISTRATOR: &[Role] = &[Role::LocalAuthority, Role::Administrator];
 const CLINICAL_OR_AUTHORITY: &[Role] = &[Role::Clinical, Role::LocalAuthority];
 const EVERYBODY: &[Role] = &Role::ALL;
 const AUDITED: &[Role] = &[Role::Clinical, Role::LocalAuthority, Role::Auditor];
@@ -180,17 +182,28 @@ impl Default for Routes {
             route!("GET", "/Flag/{id}", Some("Flag"), Read, CLINICAL_OR_AUTHORITY, OF_ONE, Body::None, by!(flag::read), "One plan's flag."),
             route!("POST", "/Flag", Some("Flag"), Create, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::create), "Registers a plan, or corrects the one that is meant."),
             route!("PUT", "/Flag/{id}", Some("Flag"), Update, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::update), "Corrects an own plan."),
+            route!("PUT", "/Flag", Some("Flag"), Update, AUTHORITY, flag::CRITERIA, Body::Resource("Flag"), by!(flag::update_by_criteria), "Corrects the own plan that the criteria find, or registers one."),
+            route!("DELETE", "/Flag", Some("Flag"), Delete, AUTHORITY, flag::CRITERIA, Body::None, by!(flag::delete_by_criteria), "Takes away the one own plan that the criteria find."),
             route!("DELETE", "/Flag/{id}", Some("Flag"), Delete, AUTHORITY, &[], Body::None, by!(flag::delete), "Takes away an own plan that was registered in error."),
             route!("GET", "/Patient/{id}", Some("Patient"), Read, CLINICAL_OR_AUTHORITY, OF_ONE, Body::None, by!(patient::read), "A child by NHS number."),
             route!("PUT", "/Patient/{id}", Some("Patient"), Update, AUTHORITY, &[], Body::Resource("Patient"), by!(patient::update), "Replaces an authority's own data of a child."),
+            route!("PUT", "/Patient", Some("Patient"), Update, AUTHORITY, patient::CRITERIA, Body::Resource("Patient"), by!(patient::update_by_criteria), "Replaces an authority's own data of the child that the criteria name."),
             route!("GET", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::None, by!(everything::get), "All that is held of a child: plans, authorities, accesses."),
             route!("POST", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(everything::post), "The same; for clients that keep numbers out of GET."),
             route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, OF_ONE, Body::None, by!(organization::read), "An organisation by ODS code."),
-            route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers."),
+            route!("POST", "/Organization", Some("Organization"), Create, ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::create), "Registers an organisation under its ODS code."),
+            route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY_OR_ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers; for an administrator any organisation, or registers it."),
             route!("GET", "/AuditEvent/{id}", Some("AuditEvent"), Read, &[Role::LocalAuthority, Role::Auditor], OF_ONE, Body::None, by!(audit_event::read), "One event: auditors any, an authority the accesses that its notifications name."),
             route!("GET", "/PractitionerRole/{id}", Some("PractitionerRole"), Read, &[Role::LocalAuthority, Role::Auditor], OF_ONE, Body::None, by!(practitioner_role::read), "Who made an access that the caller may see."),
             route!("POST", "/Subscription", Some("Subscription"), Create, AUTHORITY, &[], Body::Resource("Subscription"), by!(subscription::create), "Asks to be told of accesses by a rest-hook."),
             route!("GET", "/Subscription/{id}", Some("Subscription"), Read, AUTHORITY, OF_ONE, Body::None, by!(subscription::read), "An own subscription."),
+            route!("PUT", "/Subscription/{id}", Some("Subscription"), Update, AUTHORITY, &[], Body::Resource("Subscription"), by!(subscription::update), "Replaces an own subscription, or switches it off; a changed channel needs a new handshake. Headers are to be sent again."),
+            route!("GET", "/Subscription/$status", Some("Subscription"), Operation, AUTHORITY, subscription::STATUS, Body::None, by!(subscription::own_statuses), "How the authority's subscriptions stand."),
+            route!("POST", "/Subscription/$status", Some("Subscription"), Operation, AUTHORITY, &[], Body::Resource("Parameters"), by!(subscription::post_own_statuses), "The same; parameters in the body."),
+            route!("GET", "/Subscription/{id}/$status", Some("Subscription"), Operation, AUTHORITY, &[], Body::None, by!(subscription::status), "How an own subscription stands."),
+            route!("POST", "/Subscription/{id}/$status", Some("Subscription"), Operation, AUTHORITY, &[], Body::Resource("Parameters"), by!(subscription::post_status), "The same; Parameters without a parameter."),
+            route!("GET", "/Subscription/{id}/$events", Some("Subscription"), Operation, AUTHORITY, subscription::EVENTS, Body::None, by!(subscription::events), "Events of an own subscription once more, delivered or not."),
+            route!("POST", "/Subscription/{id}/$events", Some("Subscription"), Operation, AUTHORITY, &[], Body::Resource("Parameters"), by!(subscription::post_events), "The same; parameters in the body."),
             route!("DELETE", "/Subscription/{id}", Some("Subscription"), Delete, AUTHORITY, &[], Body::None, by!(subscription::delete), "Ends an own subscription."),
         ];
         let histories = [
@@ -209,7 +222,9 @@ impl Routes {
 
     /// The row for a request; `None` when there is no such path or method.
     pub fn find(&self, base: &str, request: &HttpRequest) -> Option<&Route> {
-        self.on_path(base, request.path()).find(|route| route.method == request.method().as_str())
+        // HEAD is a GET of which the server leaves the body out: as much is disclosed, and audited.
+        let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        self.on_path(base, request.path()).find(|route| route.method == method.as_str())
     }
 
     fn on_path<'a>(&'a self, base: &str, path: &str) -> impl Iterator<Item = &'a Route> {
@@ -224,7 +239,14 @@ impl Routes {
 
     /// 405 with `Allow` when the path is known, else 404.
     pub fn refuse_unknown(&self, base: &str, request: &HttpRequest) -> Refusal {
-        let allowed: Vec<&str> = self.on_path(base, request.path()).map(|route| route.method).collect();
+        let mut allowed: Vec<&str> = Vec::new();
+        for route in self.on_path(base, request.path()) {
+            allowed.extend(if route.method == "GET" {
+                &["GET", "HEAD"][..]
+            } else {
+                std::slice::from_ref(&route.method)
+            });
+        }
         if allowed.is_empty() {
             return Refusal::new(Case::NotFound, "There is no such path here. GET metadata lists what there is.");
         }

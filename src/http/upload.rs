@@ -4,14 +4,15 @@
 use super::{
     answer::Answer,
     dispatch::Call,
+    prefer::Return,
+    query::{FORMAT, Query},
     refusal::{Case, Refusal},
 };
 use crate::{
     cpis::{
         types::{
             NhsNumber, ShownPlan,
-            child::AuthorityChild,
-            upload::{Door, PlanChange, Problem, RecordChange},
+            upload::{Door, Problem, RecordChange},
         },
         upload::apply::{Applied, Change, LoadedEntry, LoadedOrganization, LoadedRecord, LoadedResource, Upload},
     },
@@ -21,12 +22,13 @@ use crate::{
         render::{self, View},
         resource::{OperationOutcome, Resource},
         upload::{
-            Criteria, FlagRequest, Loaded, Reading, Stored, delete_by_id, loaded_outcome, problem_issue, read_flag,
-            read_organization, read_patient, single_status,
+            Criteria, FlagRequest, Loaded, Reading, Stored, delete_by_criteria, delete_by_id, loaded_outcome,
+            problem_issue, read_flag, read_organization, read_patient, single_status,
         },
     },
 };
 use actix_web::http::StatusCode;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 /// What reading an upload of this caller needs.
@@ -44,15 +46,16 @@ pub fn reading(call: &Call) -> Reading<'_> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn create_flag(call: Call) -> Result<Answer, Refusal> {
-    let preference = preference(&call)?;
-    let body = body(&call)?;
-    let if_none_exist = match call.headers.get("if-none-exist") {
-        None => None,
-        Some(value) => Some(Criteria::parse(value.to_str().unwrap_or("?")).map_err(refused)?),
+    let mut sent = call.headers.get_all("if-none-exist").map(|value| value.to_str().unwrap_or("?x"));
+    let if_none_exist = match (sent.next(), sent.next()) {
+        (None, _) => None,
+        (Some(one), None) => Some(criteria(&Query::parse(one.strip_prefix('?').unwrap_or(one))?)?),
+        (Some(_), Some(_)) => {
+            let text = "Missing or invalid header parameter: send If-None-Exist once.";
+            return Err(Refusal::new(Case::Header, text));
+        }
     };
-    let request = FlagRequest::Create { if_none_exist };
-    let (number, change) = read_flag(&body, &request, &reading(&call)).map_err(refused)?;
-    put_flag(call, number, change, preference).await
+    put_flag(call, FlagRequest::Create { if_none_exist }).await
 }
 
 /// `PUT Flag/{id}`, with `If-Match` if it is sent.
@@ -60,23 +63,31 @@ pub async fn create_flag(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn update_flag(call: Call) -> Result<Answer, Refusal> {
-    let id = call.uuid()?;
-    let preference = preference(&call)?;
-    let body = body(&call)?;
-    let request = FlagRequest::Update { id, if_match: call.if_match()? };
-    let (number, change) = read_flag(&body, &request, &reading(&call)).map_err(refused)?;
-    put_flag(call, number, change, preference).await
+    let request = FlagRequest::Update { id: call.uuid()?, precondition: call.precondition()? };
+    put_flag(call, request).await
 }
 
-async fn put_flag(
-    call: Call,
-    number: NhsNumber,
-    change: PlanChange,
-    preference: Preference,
-) -> Result<Answer, Refusal> {
-    let record = RecordChange { nhs_number: number, child: None, plans: vec![change] };
-    let loaded = apply(&call, record, "Flag").await?;
-    answer(&call, loaded, "Flag", preference)
+/// `PUT Flag?{criteria}`: the plan that they find is updated, or one is created; 412 when they find several.
+///
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn update_flag_by_criteria(call: Call) -> Result<Answer, Refusal> {
+    let request = FlagRequest::Conditional { criteria: criteria(&call.query)?, precondition: call.precondition()? };
+    put_flag(call, request).await
+}
+
+/// The criteria of a conditional interaction; the patient in them is judged as in every search.
+fn criteria(query: &Query) -> Result<Criteria, Refusal> {
+    query.patient()?;
+    let named = query.0.iter().filter(|sent| FORMAT.iter().all(|known| known.name != sent.name));
+    Criteria::of(named.map(|sent| (format!("{}{}", sent.name, sent.modifier), sent.value.clone()))).map_err(refused)
+}
+
+async fn put_flag(call: Call, request: FlagRequest) -> Result<Answer, Refusal> {
+    let preference = preference(&call)?;
+    let (nhs_number, change) = read_flag(&body(&call)?, &request, &reading(&call)).map_err(refused)?;
+    let loaded = apply(&call, RecordChange { nhs_number, child: None, plans: vec![change] }, "Flag").await?;
+    answer(&call, &loaded, "Flag", preference)
 }
 
 /// `DELETE Flag/{id}`, with `If-Match` if it is sent.
@@ -85,11 +96,22 @@ async fn put_flag(
 /// [`Refusal`] by design 4.
 pub async fn delete_flag(call: Call) -> Result<Answer, Refusal> {
     let id = call.uuid()?;
-    let change = delete_by_id(id, call.if_match()?, 0);
+    let change = delete_by_id(id, call.precondition()?, 0);
     let number = call.service.gateway.own_number_of(&call.caller.organization, id).await?;
     let nhs_number = number.ok_or_else(Refusal::not_found)?;
     let record = RecordChange { nhs_number, child: None, plans: vec![change] };
     apply(&call, record, "Flag").await?;
+    Ok(Answer::empty(StatusCode::NO_CONTENT))
+}
+
+/// `DELETE Flag?{criteria}`: the one plan of a child that they find; 412 when they find several.
+///
+/// # Errors
+/// [`Refusal`] by design 4; 422 with CPR07 when there is nothing to delete.
+pub async fn delete_flag_by_criteria(call: Call) -> Result<Answer, Refusal> {
+    call.query.required_patient()?;
+    let (nhs_number, change) = delete_by_criteria(criteria(&call.query)?, call.precondition()?, 0).map_err(refused)?;
+    apply(&call, RecordChange { nhs_number, child: None, plans: vec![change] }, "Flag").await?;
     Ok(Answer::empty(StatusCode::NO_CONTENT))
 }
 
@@ -98,13 +120,28 @@ pub async fn delete_flag(call: Call) -> Result<Answer, Refusal> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn patient(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {
-    let preference = preference(&call)?;
     let body = body(&call)?;
-    let if_match = call.if_match()?;
-    let child = read_patient(&body, number, if_match, &reading(&call)).map_err(refused)?;
+    put_patient(call, number, body).await
+}
+
+/// `PUT Patient?identifier={nhs}`: the number is the id, so that the body may leave it out.
+///
+/// # Errors
+/// [`Refusal`] by design 4.
+pub async fn patient_by_criteria(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {
+    let mut body = body(&call)?;
+    if let Some(members) = body.as_object_mut() {
+        members.entry("id").or_insert_with(|| number.as_str().into());
+    }
+    put_patient(call, number, body).await
+}
+
+async fn put_patient(call: Call, number: NhsNumber, body: Value) -> Result<Answer, Refusal> {
+    let preference = preference(&call)?;
+    let child = read_patient(&body, number, call.precondition()?, &reading(&call)).map_err(refused)?;
     let record = RecordChange { nhs_number: number, child: Some(child), plans: Vec::new() };
     let loaded = apply(&call, record, "Patient").await?;
-    answer(&call, loaded, "Patient", preference)
+    answer(&call, &loaded, "Patient", preference)
 }
 
 /// `PUT Organization/{ods}`, with `If-Match` if it is sent.
@@ -117,26 +154,31 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
     }
     let preference = preference(&call)?;
     let body = body(&call)?;
-    let if_match = call.if_match()?;
-    let change = read_organization(&body, &call.id, if_match, &reading(&call)).map_err(refused)?;
+    let change = read_organization(&body, &call.id, call.precondition()?, &reading(&call)).map_err(refused)?;
     let mut upload = single(&call, Vec::new());
     upload.organization = Some(Ok(change));
     match call.service.gateway.upload(upload).await.map_err(Refusal::of_change)?.organization {
         Some(Ok(organization)) => {
             let loaded = loaded_organization(&organization);
             let resource = render::organization(&organization.organization).into();
-            Ok(answer_with(&call, &loaded, resource, loaded_outcome(loaded.stored, &[], "Organization"), preference))
+            let told = loaded_outcome(loaded.stored, &[], "Organization");
+            Ok(written(&call, &loaded, resource, told, preference))
         }
         Some(Err(problem)) => Err(problems_refused(&[problem], "Organization")),
         None => Err(Refusal::not_found()),
     }
 }
 
-fn body(call: &Call) -> Result<Value, Refusal> {
+/// The body as strict JSON.
+///
+/// # Errors
+/// [`Refusal`] 400.
+pub fn body(call: &Call) -> Result<Value, Refusal> {
     json::parse(&call.body, json::RESOURCE_VALUES).map_err(|fault| Refusal::of_body(vec![fault.issue()]))
 }
 
-fn refused(issues: Vec<Issue>) -> Refusal {
+/// What is wrong with a single interaction.
+pub fn refused(issues: Vec<Issue>) -> Refusal {
     Refusal::with_issues(case_of(&issues), issues)
 }
 
@@ -190,7 +232,7 @@ fn stored(change: Change) -> Stored {
 }
 
 /// An entry that was loaded, as its answer names it.
-pub fn loaded_of(entry: &LoadedEntry) -> Loaded {
+pub fn loaded_of(call: &Call, entry: &LoadedEntry) -> Loaded {
     let stored = stored(entry.change);
     match &entry.resource {
         LoadedResource::Child(child) => Loaded {
@@ -203,7 +245,7 @@ pub fn loaded_of(entry: &LoadedEntry) -> Loaded {
             stored,
             reference: format!("Flag/{}", shown.plan.id),
             version: shown.plan.version,
-            modified: shown.plan.recorded,
+            modified: flag_modified(call, shown),
         },
     }
 }
@@ -219,15 +261,19 @@ pub fn loaded_organization(loaded: &LoadedOrganization) -> Loaded {
     }
 }
 
-fn answer(call: &Call, loaded: LoadedRecord, root: &str, preference: Preference) -> Result<Answer, Refusal> {
+fn answer(call: &Call, loaded: &LoadedRecord, root: &str, preference: Return) -> Result<Answer, Refusal> {
     let entry = loaded.entries.first().ok_or_else(Refusal::not_found)?;
-    let outcome = loaded_of(entry);
-    let resource = match &entry.resource {
-        LoadedResource::Child(child) => owner_patient(child),
-        LoadedResource::Plan(shown) => owner_flag(call, shown),
-    };
+    let outcome = loaded_of(call, entry);
     let told = loaded_outcome(outcome.stored, &loaded.warnings, root);
-    Ok(answer_with(call, &outcome, resource, told, preference))
+    Ok(written(call, &outcome, resource_of(call, entry), told, preference))
+}
+
+/// What an entry has made of its resource, as the owner gets it.
+pub fn resource_of(call: &Call, entry: &LoadedEntry) -> Resource {
+    match &entry.resource {
+        LoadedResource::Child(child) => render::patient_for_owner(child).into(),
+        LoadedResource::Plan(shown) => owner_flag(call, shown),
+    }
 }
 
 /// The plan as its owner gets it.
@@ -237,45 +283,24 @@ pub fn owner_flag(call: &Call, shown: &ShownPlan) -> Resource {
     render::flag(shown, view).into()
 }
 
-fn owner_patient(child: &AuthorityChild) -> Resource {
-    render::patient_for_owner(child).into()
+/// When the plan as its owner gets it last changed: its `meta.lastUpdated`.
+pub fn flag_modified(call: &Call, shown: &ShownPlan) -> DateTime<Utc> {
+    let gateway = &call.service.gateway;
+    render::last_updated(shown, gateway.clock.now(), gateway.calendar.zone())
 }
 
-/// 201 or 200 with what `Prefer: return=` asks for; the representation without it.
-fn answer_with(
-    call: &Call,
-    loaded: &Loaded,
-    resource: Resource,
-    told: OperationOutcome,
-    preference: Preference,
-) -> Answer {
-    let created = loaded.stored == Stored::Created;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+/// 201 or 200 with what `Prefer: return=` asks for.
+pub fn written(call: &Call, loaded: &Loaded, resource: Resource, told: OperationOutcome, preference: Return) -> Answer {
+    let status = if loaded.stored == Stored::Created { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("{}/{}/_history/{}", call.service.settings.base_url, loaded.reference, loaded.version);
-    let answer = match preference {
-        Preference::Minimal => Answer::empty(status),
-        Preference::OperationOutcome => Answer::ok(told).with_status(status),
-        Preference::Representation => Answer::ok(resource).with_status(status),
-    };
+    let answer = preference.answer(status, resource, told);
     answer.with_version(loaded.version, loaded.modified).with_header("Location", location)
 }
 
-enum Preference {
-    Minimal,
-    Representation,
-    OperationOutcome,
-}
-
-/// What `Prefer` asks for; read before anything is stored, so that a refusal means that nothing was.
-fn preference(call: &Call) -> Result<Preference, Refusal> {
-    let preferences = call.header("prefer").unwrap_or_default();
-    match preferences.split([',', ';']).map(str::trim).find_map(|part| part.strip_prefix("return=")) {
-        None | Some("representation") => Ok(Preference::Representation),
-        Some("minimal") => Ok(Preference::Minimal),
-        Some("OperationOutcome") => Ok(Preference::OperationOutcome),
-        Some(_) => Err(Refusal::new(
-            Case::Header,
-            "Missing or invalid header parameter: Prefer return must be minimal, representation or OperationOutcome.",
-        )),
-    }
+/// What a single change is answered with: without a preference the resource.
+///
+/// # Errors
+/// [`Refusal`] 400 for a preference that is not known.
+pub fn preference(call: &Call) -> Result<Return, Refusal> {
+    Ok(Return::asked(&call.headers)?.unwrap_or(Return::Representation))
 }

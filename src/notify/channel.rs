@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Notifier, Parts, Pumped, Turn, back_off, bundle};
+use super::{Notifier, Parts, Pumped, Turn, back_off};
 use crate::{
     cpis::{
         Error,
         types::subscription::{Delivery, FailedSending, Subscription},
     },
-    fhir::resource::Bundle,
+    fhir::{render::notification, resource::Bundle},
     outside::hook::HookFault,
 };
 
@@ -38,7 +38,7 @@ impl Notifier {
         failures: i64,
         turn: Turn,
     ) -> Result<Pumped, Error> {
-        let bundle = bundle::handshake(&self.0.base_url, &subscription, self.0.gateway.clock.now());
+        let bundle = notification::handshake(&self.0.base_url, &subscription, self.0.gateway.clock.now());
         let Parts { gateway, terms, .. } = &*self.0;
         let Err(fault) = self.post(&subscription, &bundle).await else {
             let mut done = Pumped { handshakes: 1, ..Pumped::default() };
@@ -90,8 +90,8 @@ impl Notifier {
             Err(error) => return Err(error),
         };
         let event =
-            bundle::Event { notification: delivery.notification, number: delivery.event_number, access: &access };
-        let bundle = bundle::event(&self.0.base_url, subscription, &event, self.0.gateway.clock.now());
+            notification::Event { notification: delivery.notification, number: delivery.event_number, access: &access };
+        let bundle = notification::event(&self.0.base_url, subscription, &event, self.0.gateway.clock.now());
         Ok(self.post(subscription, &bundle).await)
     }
 

@@ -15,7 +15,6 @@
 //!   that a hook can't digest doesn't silence it.
 
 mod back_off;
-pub mod bundle;
 mod channel;
 
 use std::{

@@ -1,6 +1,6 @@
 //! From the outbox to the subscriptions: which event has which number in which subscription, and how its sending goes
-//! (design 7). Only the notifier writes here, each time under its lease; what is given to whom and when it may go is
-//! decided in `cpis::notifications`.
+//! (design 7). The notifier writes here under its lease, and an owner's change of a channel has what was not delivered
+//! sent again; what is given to whom and when it may go is decided in `cpis::notifications`.
 //!
 //! A row is given once to each subscription (unique key), whatever is repeated after a crash.
 
@@ -231,6 +231,44 @@ pub fn record(conn: &mut Conn, key: i64, attempt: &Attempt, now_ms: i64) -> Resu
             .execute(conn)?,
     };
     Ok(())
+}
+
+/// Puts back into the queue what a subscription has not been delivered, as if it had never been tried; it is due at once.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn retry_all(conn: &mut Conn, key: i64, now_ms: i64) -> Result<(), StoreError> {
+    diesel::update(delivery::table.filter(delivery::subscription_id.eq(key).and(delivery::state.ne(DELIVERED))))
+        .set((
+            delivery::state.eq(QUEUED),
+            delivery::attempts.eq(0_i64),
+            delivery::next_attempt_ms.eq(now_ms),
+            delivery::last_error.eq(None::<String>),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// A subscription's events of these numbers, both included, by ascending number, at most `limit`; delivered or not.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when a row can't be read; [`StoreError`] when the database fails.
+pub fn between(conn: &mut Conn, key: i64, (from, to): (i64, i64), limit: i64) -> Result<Vec<Delivery>, StoreError> {
+    let rows: Vec<(i64, i64, i64, String, Option<i64>)> = delivery::table
+        .inner_join(outbox::table)
+        .filter(delivery::subscription_id.eq(key))
+        .filter(delivery::event_number.between(from, to))
+        .order(delivery::event_number)
+        .limit(limit)
+        .select((delivery::id, delivery::event_number, delivery::attempts, outbox::uuid, outbox::access_id))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(key, event_number, attempts, uuid, access)| {
+            let notification = Uuid::parse_str(&uuid).map_err(|_| StoreError::Corrupt("outbox.uuid"))?;
+            let access = access.ok_or(StoreError::Corrupt("outbox.access_id"))?;
+            Ok(Delivery { key, event_number, attempts, notification, access })
+        })
+        .collect()
 }
 
 /// Events queued for open subscriptions.

@@ -159,7 +159,7 @@ pub fn search(
 }
 
 /// What is stored of a new organisation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewOrganization {
     pub ods: OdsCode,
     pub name: String,
@@ -210,6 +210,29 @@ pub fn update(conn: &mut Conn, id: i64, change: &OrganizationChange, now_ms: i64
             change.name.as_ref().map(|name| organization::name_search.eq(searchable(name))),
             organization::office_phone.eq(change.office_phone.as_ref().map(Phone::as_str)),
             organization::duty_phone.eq(Some(change.duty_phone.as_str())),
+            organization::version.eq(organization::version + 1),
+            organization::updated_ms.eq(recorded_ms),
+        ))
+        .execute(conn)?;
+    keep_version(conn, id)
+}
+
+/// Replaces an organisation; its code stays, and the version goes up by one.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn replace(conn: &mut Conn, id: i64, new: &NewOrganization, active: bool, now_ms: i64) -> Result<(), StoreError> {
+    let recorded_ms = recording_instant(conn, now_ms)?;
+    diesel::update(organization::table.find(id))
+        .set((
+            organization::name.eq(&new.name),
+            organization::name_search.eq(searchable(&new.name)),
+            organization::care_setting.eq(new.care_setting.map(CareSetting::code)),
+            organization::sensitive.eq(new.sensitive),
+            organization::office_phone.eq(new.office_phone.as_ref().map(Phone::as_str)),
+            organization::duty_phone.eq(new.duty_phone.as_ref().map(Phone::as_str)),
+            organization::part_of.eq(new.part_of.as_ref().map(OdsCode::as_str)),
+            organization::active.eq(active),
             organization::version.eq(organization::version + 1),
             organization::updated_ms.eq(recorded_ms),
         ))

@@ -107,6 +107,66 @@ pub fn of_authority(conn: &mut Conn, authority: i64) -> Result<Vec<Subscription>
     rows.into_iter().map(Subscription::try_from).collect()
 }
 
+/// What a change makes of a subscription's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It goes on as it is: what is sent, and where to, stays the same.
+    Kept,
+    /// Nothing is sent until a new handshake has succeeded, which is due at once; then it is given what it has missed.
+    Requested,
+    /// Nothing is sent. Its headers are secrets that nobody needs any more.
+    Off,
+}
+
+/// Replaces what an authority asked for; the version goes up by one. Numbers given so far stay.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn replace(
+    conn: &mut Conn,
+    key: i64,
+    wanted: &NewSubscription,
+    standing: Standing,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let headers = if standing == Standing::Off { String::new() } else { wanted.headers.join("\n") };
+    diesel::update(subscription::table.find(key))
+        .set((
+            subscription::endpoint.eq(&wanted.endpoint),
+            subscription::headers.eq(headers),
+            subscription::topic.eq(&wanted.topic),
+            subscription::reason.eq(&wanted.reason),
+            subscription::end_ms.eq(wanted.end_ms),
+            subscription::version.eq(subscription::version + 1),
+            subscription::updated_ms.eq(now_ms),
+        ))
+        .execute(conn)?;
+    let status = match standing {
+        Standing::Kept => return Ok(()),
+        Standing::Requested => SubscriptionStatus::Requested,
+        Standing::Off => SubscriptionStatus::Off,
+    };
+    diesel::update(subscription::table.find(key))
+        .set((
+            subscription::status.eq(status.code()),
+            subscription::error.eq(None::<String>),
+            // While it isn't open, rows are given to others and not to it.
+            subscription::caught_up.eq(false),
+            subscription::attempts.eq(0_i64),
+            subscription::next_attempt_ms.eq(now_ms),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// The version of a subscription; `None` when there is none.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn version(conn: &mut Conn, key: i64) -> Result<Option<i64>, StoreError> {
+    Ok(subscription::table.find(key).select(subscription::version).first(conn).optional()?)
+}
+
 /// Marks a subscription deleted: nothing more is sent to it. Its headers are secrets that nobody needs any more.
 ///
 /// # Errors
@@ -197,21 +257,27 @@ pub fn handshakes_due(conn: &mut Conn, now_ms: i64) -> Result<Vec<(Subscription,
 }
 
 /// The handshake succeeded: the subscription is active, and gets what its authority's outbox took in from `catch_up_ms`
-/// before its creation on. False when it is no longer requested (deleted or ended meanwhile).
+/// before its creation on. False when it is no longer requested in the `version` that the handshake was made for.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn activate(conn: &mut Conn, key: i64, catch_up_ms: i64, now_ms: i64) -> Result<bool, StoreError> {
+pub fn activate(
+    conn: &mut Conn,
+    (key, version): (i64, i64),
+    catch_up_ms: i64,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
     let requested = subscription::status.eq(SubscriptionStatus::Requested.code()).and(subscription::deleted.eq(false));
-    let changed = diesel::update(subscription::table.find(key).filter(requested))
-        .set((
-            subscription::status.eq(SubscriptionStatus::Active.code()),
-            subscription::error.eq(None::<String>),
-            subscription::from_ms.eq((subscription::created_ms - catch_up_ms).nullable()),
-            subscription::version.eq(subscription::version + 1),
-            subscription::updated_ms.eq(now_ms),
-        ))
-        .execute(conn)?;
+    let changed =
+        diesel::update(subscription::table.find(key).filter(requested).filter(subscription::version.eq(version)))
+            .set((
+                subscription::status.eq(SubscriptionStatus::Active.code()),
+                subscription::error.eq(None::<String>),
+                subscription::from_ms.eq((subscription::created_ms - catch_up_ms).nullable()),
+                subscription::version.eq(subscription::version + 1),
+                subscription::updated_ms.eq(now_ms),
+            ))
+            .execute(conn)?;
     Ok(changed == 1)
 }
 

@@ -143,6 +143,10 @@ async fn corrected(app: &TestApp, kept: &mut Kept) {
     kept.answer("history-Patient", authority.get(&format!("/Patient/{nhs}/_history")).await);
     let own = crate::harness::authority("Z9A", "WESTMARCH COUNTY COUNCIL", "01632960188");
     kept.exchange("update-Organization", &own, authority.put("/Organization/Z9A", &own).await);
+    let council = json!({"system": "http://terminology.hl7.org/CodeSystem/organization-type", "code": "govt"});
+    let mut new = crate::harness::authority("Z9D", "SOUTH PATTERNSHIRE COUNCIL", "01632960177");
+    new["type"] = json!([{"coding": [council]}]);
+    kept.exchange("create-Organization", &new, app.administrator().post("/Organization", &new).await);
     kept.answer("vread-Organization", authority.get("/Organization/Z9A/_history/1").await);
     kept.answer("history-Organization", authority.get("/Organization/Z9A/_history").await);
 }
@@ -165,6 +169,13 @@ async fn subscribed(app: &TestApp, kept: &mut Kept) {
     let id = created["id"].as_str().expect("an id");
     kept.answer("read-Subscription", authority.get(&format!("/Subscription/{id}")).await);
     kept.answer("search-Subscription", authority.get("/Subscription").await);
+    let off = with(with(wanted, "/id", json!(id)), "/status", json!("off"));
+    kept.exchange("update-Subscription", &off, authority.put(&format!("/Subscription/{id}"), &off).await);
+    let parameters = json!({"resourceType": "Parameters"});
+    for operation in ["status", "events"] {
+        let reply = authority.post(&format!("/Subscription/{id}/${operation}"), &parameters).await;
+        kept.exchange(&format!("{operation}-Subscription"), &parameters, reply);
+    }
 }
 
 async fn refused_requests(app: &TestApp, kept: &mut Kept, flag: &str) {

@@ -109,6 +109,13 @@ async fn the_capability_statement_says_what_the_api_description_says() {
             state("POST", format!("/{name}/{{id}}/${operation}"));
         }
     }
+    // Conditional interactions, and the operation on all subscriptions.
+    for (method, path) in [("PUT", "/Flag"), ("DELETE", "/Flag"), ("PUT", "/Patient")] {
+        state(method, path.to_owned());
+    }
+    for method in ["GET", "POST"] {
+        state(method, "/Subscription/$status".to_owned());
+    }
     for code in codes(&statement["rest"][0], "interaction", "code") {
         match code.as_str() {
             "batch" => state("POST", "/".to_owned()),

@@ -77,12 +77,12 @@ on_both_stores! {
         let id = id_of(&app.authority("Z9A").post("/Flag", &plan(CPP, "2026-09-14", None)).await);
         let path = format!("/Flag/{id}");
         let ended = with(plan(CPP, "2026-09-14", Some("2026-11-20")), "/id", json!(id));
-        for stale in ["W/\"2\"", "\"7\""] {
+        for stale in ["W/\"2\"", "\"7\"", "W/\"one\"", "W/\"01\""] {
             let request = app.authority("Z9A").header("If-Match", stale);
             request.put(&path, &ended).await.assert_refused(412, "conflict", "RESOURCE_VERSION_MISMATCH");
             request.delete(&path).await.assert_refused(412, "conflict", "RESOURCE_VERSION_MISMATCH");
         }
-        for bad in ["1", "W/1", "*", "", "W/\"one\""] {
+        for bad in ["1", "W/1", "", "W/\"1\", W/\"2\"", "*, W/\"1\""] {
             let request = app.authority("Z9A").header("If-Match", bad);
             request.put(&path, &ended).await.assert_refused(400, "invalid", "PRECONDITION_FAILED");
             request.delete(&path).await.assert_refused(400, "invalid", "PRECONDITION_FAILED");

@@ -10,12 +10,12 @@ use chrono_tz::Europe::London;
 use cpis_gateway::{
     cpis::{
         types::{
-            LocalPlanId, NhsNumber, PlanType,
+            LocalPlanId, NhsNumber, PlanType, Precondition,
             access::{AccessKind, Found},
             audit::Interaction,
             caller::{Author, Caller, ResponsiblePerson, Role},
             child::NumberStatus,
-            upload::{ChildChange, Condition, Door, PlanAction, PlanChange, PlanKey, RecordChange},
+            upload::{ChildChange, Door, PlanAction, PlanChange, PlanKey, RecordChange},
         },
         upload::apply::Upload,
     },
@@ -357,12 +357,17 @@ impl<'a> Play<'a> {
         let local_id = LocalPlanId::parse(&format!("{}-{number}-{}", AUTHORITIES[authority], plan_type.code()));
         let change = PlanChange {
             entry: 1,
-            key: PlanKey::Content(Condition::None),
+            key: PlanKey::Content,
             plan_type: Some(plan_type),
             local_id,
             action: action.clone(),
         };
-        let sent = ChildChange { entry: 0, demographics: child.demographics(), local_id: None, if_match: None };
+        let sent = ChildChange {
+            entry: 0,
+            demographics: child.demographics(),
+            local_id: None,
+            precondition: Precondition::None,
+        };
         let upload = Upload {
             context: self.app.context("POST /"),
             caller,

@@ -26,7 +26,7 @@ enum Behaviour {
 }
 
 /// What came to a receiver: path, `Authorization`, body.
-type Arrival = (String, String, Value);
+pub type Arrival = (String, String, Value);
 
 #[derive(Clone, Default)]
 struct Desk {
@@ -36,8 +36,8 @@ struct Desk {
 }
 
 /// An authority's receiver on loopback.
-struct Receiver {
-    base: String,
+pub struct Receiver {
+    pub base: String,
     desk: Desk,
     server: ServerHandle,
 }
@@ -78,7 +78,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, desk: web::Data<Desk>) 
 }
 
 impl Receiver {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let desk = Desk::default();
         let data = web::Data::new(desk.clone());
         let server = HttpServer::new(move || App::new().app_data(data.clone()).default_service(web::to(receive)))
@@ -93,7 +93,7 @@ impl Receiver {
         Self { base, desk, server: handle }
     }
 
-    fn refuse(&self, path: &str, status: u16, retry_after: Option<&'static str>) {
+    pub fn refuse(&self, path: &str, status: u16, retry_after: Option<&'static str>) {
         self.behave(path, Behaviour::Refuse(status, retry_after));
     }
 
@@ -101,22 +101,22 @@ impl Receiver {
         self.desk.behaviour.lock().unwrap().insert(path.to_owned(), behaviour);
     }
 
-    fn accept(&self, path: &str) {
+    pub fn accept(&self, path: &str) {
         self.desk.behaviour.lock().unwrap().remove(path);
     }
 
-    fn got(&self, path: &str) -> Vec<Arrival> {
+    pub fn got(&self, path: &str) -> Vec<Arrival> {
         let seen = self.desk.seen.lock().unwrap();
         seen.iter().filter(|(to, _, _)| to == path).cloned().collect()
     }
 
     /// Bodies of the events that came to a path, in order.
-    fn events(&self, path: &str) -> Vec<Value> {
+    pub fn events(&self, path: &str) -> Vec<Value> {
         let bodies = self.got(path).into_iter().map(|(_, _, body)| body);
         bodies.filter(|body| kind(body) == "event-notification").collect()
     }
 
-    fn numbers(&self, path: &str) -> Vec<i64> {
+    pub fn numbers(&self, path: &str) -> Vec<i64> {
         self.events(path).iter().map(event_number).collect()
     }
 
@@ -134,7 +134,7 @@ impl Receiver {
     }
 }
 
-fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+pub fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
     list.as_array().and_then(|list| list.iter().find(|one| one["name"] == name)).unwrap_or(&Value::Null)
 }
 
@@ -142,7 +142,7 @@ fn status(body: &Value) -> &Value {
     &body["entry"][0]["resource"]["parameter"]
 }
 
-fn kind(body: &Value) -> &str {
+pub fn kind(body: &Value) -> &str {
     named(status(body), "type")["valueCode"].as_str().unwrap_or_default()
 }
 
@@ -159,7 +159,7 @@ fn up_to(count: i64) -> Vec<i64> {
     (1..=count).collect()
 }
 
-fn wanted(app: &TestApp, endpoint: &str) -> Value {
+pub fn wanted(app: &TestApp, endpoint: &str) -> Value {
     json!({
         "resourceType": "Subscription", "status": "requested", "reason": "Duty team",
         "criteria": format!("{}/SubscriptionTopic/cpis-access", app.base),
@@ -172,24 +172,24 @@ fn wanted(app: &TestApp, endpoint: &str) -> Value {
 }
 
 /// The authority asks for a subscription; its id.
-async fn subscribe(app: &TestApp, ods: &str, endpoint: &str) -> String {
+pub async fn subscribe(app: &TestApp, ods: &str, endpoint: &str) -> String {
     let reply = app.authority(ods).post("/Subscription", &wanted(app, endpoint)).await;
     assert_eq!(reply.status, 201, "{}", reply.text);
     reply.json["id"].as_str().unwrap().to_owned()
 }
 
-async fn pump(app: &TestApp) -> Pumped {
+pub async fn pump(app: &TestApp) -> Pumped {
     app.app.notifier.pump().await.expect("the notifier works")
 }
 
-async fn look_up(app: &TestApp, child: &Child) -> Reply {
+pub async fn look_up(app: &TestApp, child: &Child) -> Reply {
     let reply = app.clinician().get(&child.care_team()).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     reply
 }
 
 /// Children with a plan of Z9A each, so that each look-up is listed.
-async fn children(app: &TestApp, count: u32) -> Vec<Child> {
+pub async fn children(app: &TestApp, count: u32) -> Vec<Child> {
     let children: Vec<Child> = (1..=count).map(child).collect();
     for child in &children {
         app.on_record(child, &[("Z9A", CPP, "2026-09-14", None)]).await;

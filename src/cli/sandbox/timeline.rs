@@ -10,9 +10,9 @@ use crate::{
     cpis::{
         calendar::Calendar,
         types::{
-            LocalPlanId, NhsNumber,
+            LocalPlanId, NhsNumber, Precondition,
             caller::Role,
-            upload::{ChildChange, Condition, PlanAction, PlanChange, PlanKey, RecordChange},
+            upload::{ChildChange, PlanAction, PlanChange, PlanKey, RecordChange},
         },
     },
     http::sandbox::cast::{ACTORS, Actor, MEMBERS, Member},
@@ -110,13 +110,13 @@ fn record(
         entry: entries.next().unwrap_or_default(),
         demographics: person.demographics.clone(),
         local_id: Some(format!("CH-{place:04}")),
-        if_match: None,
+        precondition: Precondition::None,
     });
     let plans: Vec<PlanChange> = own()
         .filter_map(|(n, plan)| {
             Some(PlanChange {
                 entry: 0,
-                key: PlanKey::Content(Condition::None),
+                key: PlanKey::Content,
                 plan_type: Some(plan.plan_type),
                 local_id: LocalPlanId::parse(&format!("LCS-{place:04}-{n}")),
                 action: action(plan, ago, today)?,

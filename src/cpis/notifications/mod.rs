@@ -3,7 +3,7 @@
 //! One process at a time works, under the lease `notifier`: each change renews it and answers whether it still holds, so
 //! that numbers are given by one process only.
 
-mod queue;
+pub(super) mod queue;
 
 use chrono::TimeDelta;
 
@@ -154,8 +154,8 @@ impl Gateway {
     }
 
     /// The handshake succeeded: the subscription is active and catches up. Recorded whoever has the lease, since the
-    /// endpoint did agree; false when its events are not for this process to send: it was deleted or ended meanwhile, or
-    /// the lease was lost.
+    /// endpoint did agree; false when its events are not for this process to send: it was changed, deleted or ended
+    /// meanwhile, or the lease was lost.
     ///
     /// # Errors
     /// [`Error`].
@@ -164,16 +164,18 @@ impl Gateway {
         terms: &NotifierTerms,
         subscription: &Subscription,
     ) -> Result<bool, Error> {
-        let (terms, clock, key) = (terms.clone(), self.clock.clone(), subscription.key);
+        let (terms, clock) = (terms.clone(), self.clock.clone());
+        let asked = (subscription.key, subscription.version);
         let write = self.store.write(Vec::new(), move |tx| {
             let now_ms = clock.now().timestamp_millis();
-            let active = subscription::activate(tx.conn, key, terms.catch_up.num_milliseconds(), now_ms)?;
+            let active = subscription::activate(tx.conn, asked, terms.catch_up.num_milliseconds(), now_ms)?;
             Ok(active && terms.hold(tx, &clock)?)
         });
         Ok(write.await?)
     }
 
     /// The handshake failed, for the `failures`-th time: it is tried again after its pause, or given up after the last.
+    /// Says nothing of a subscription that was changed meanwhile: its handshake is another one.
     ///
     /// # Errors
     /// [`Error`].
@@ -184,18 +186,21 @@ impl Gateway {
         failures: i64,
         fault: FailedSending,
     ) -> Result<(), Error> {
-        let (clock, key) = (self.clock.clone(), subscription.key);
+        let (clock, key, version) = (self.clock.clone(), subscription.key, subscription.version);
         let FailedSending { error, pause } = fault;
         let (pause, text) = if terms.is_last_try(failures) {
             let text = format!(
-                "The handshake failed {failures} times and is not tried again: {error}. Correct the endpoint, delete \
-                 this Subscription and create a new one."
+                "The handshake failed {failures} times and is not tried again: {error}. Correct the endpoint and \
+                 update this Subscription with status requested."
             );
             (None, text)
         } else {
             (Some(pause), format!("The handshake failed and is tried again: {error}."))
         };
         let write = self.store.write(Vec::new(), move |tx| {
+            if subscription::version(tx.conn, key)? != Some(version) {
+                return Ok(());
+            }
             let now = clock.now();
             let at_ms = pause.map(|pause| (now + pause).timestamp_millis());
             subscription::handshake_failed(tx.conn, key, at_ms, &text, now.timestamp_millis())
@@ -204,8 +209,8 @@ impl Gateway {
     }
 
     /// Records how the sending of an event went, for the event and for the subscription's owner. After the last try the
-    /// event is undeliverable: kept, and the subscription's status is `error` until a later event is taken. False when
-    /// the lease was lost.
+    /// event is undeliverable: kept, and the subscription's status is `error` until a later event is taken. A failure of
+    /// what was sent before the owner changed the subscription counts for nothing. False when the lease was lost.
     ///
     /// # Errors
     /// [`Error`].
@@ -231,9 +236,12 @@ impl Gateway {
             }
         };
         let (terms, clock) = (terms.clone(), self.clock.clone());
-        let (event, subscription) = (event.key, subscription.key);
+        let (event, subscription, version) = (event.key, subscription.key, subscription.version);
         let write = self.store.write(Vec::new(), move |tx| {
             let now_ms = now.timestamp_millis();
+            if attempt != Attempt::Delivered && subscription::version(tx.conn, subscription)? != Some(version) {
+                return terms.hold(tx, &clock);
+            }
             delivery::record(tx.conn, event, &attempt, now_ms)?;
             subscription::set_health(tx.conn, subscription, status, text.as_deref(), now_ms)?;
             terms.hold(tx, &clock)

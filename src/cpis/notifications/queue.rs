@@ -80,7 +80,7 @@ pub(super) fn next(conn: &mut Conn, key: i64, now_ms: i64) -> Result<Option<Deli
 
 /// True while the child is restricted: where it was seen is then told to nobody (design 9). The event keeps its number
 /// and is sent when the restriction ends.
-fn is_held(conn: &mut Conn, event: &Delivery) -> Result<bool, StoreError> {
+pub(in crate::cpis) fn is_held(conn: &mut Conn, event: &Delivery) -> Result<bool, StoreError> {
     let number = delivery::number_asked(conn, event)?;
     let child = person::child(conn, &number)?;
     Ok(child.is_some_and(|child| [child.asked.status, child.end.status].contains(&NumberStatus::Restricted)))

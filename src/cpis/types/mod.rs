@@ -20,9 +20,11 @@ pub mod nhs_number;
 pub mod organization;
 pub mod page;
 pub mod plan;
+pub mod precondition;
 pub mod subscription;
 pub mod upload;
 
 pub use nhs_number::NhsNumber;
 pub use organization::{OdsCode, Organization, Phone};
 pub use plan::{LocalPlanId, Plan, PlanPeriod, PlanType, ShownPlan};
+pub use precondition::Precondition;

@@ -148,6 +148,29 @@ pub struct Organization {
     pub updated: DateTime<Utc>,
 }
 
+/// An organisation as an administrator sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrganizationSent {
+    pub ods: OdsCode,
+    pub name: String,
+    /// Absent: active when it is new, else as it is.
+    pub active: Option<bool>,
+    /// Absent: as it is.
+    pub kind: Option<OrganizationKind>,
+    /// Absent: as it is.
+    pub own: Option<OwnCodes>,
+    pub office_phone: Option<Phone>,
+    pub duty_phone: Option<Phone>,
+    pub part_of: Option<OdsCode>,
+}
+
+/// What our own codes say of an organisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnCodes {
+    pub care_setting: Option<CareSetting>,
+    pub sensitive: bool,
+}
+
 /// What narrows a search for organisations; all that is given must hold.
 #[derive(Clone, Debug, Default)]
 pub struct OrganizationSearch {

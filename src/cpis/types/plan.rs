@@ -123,6 +123,10 @@ pub struct Plan {
 pub struct ShownPlan {
     pub plan: Plan,
     pub active: bool,
+    /// To its owner: the first day on which a rule ends the plan whatever its end (unborn limit, coming of age).
+    pub closes: Option<NaiveDate>,
+    /// To its owner: nothing of what is shown can have changed since this version was recorded.
+    pub settled: bool,
     /// The number under which the caller gets it: the one asked for (clinician) or the one sent (owner).
     pub nhs_number: super::NhsNumber,
     pub authority: super::Organization,

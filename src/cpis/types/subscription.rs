@@ -3,6 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::access::Access;
+
 /// `Subscription.status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriptionStatus {
@@ -70,6 +72,23 @@ pub struct NewSubscription {
     pub topic: String,
     pub reason: String,
     pub end_ms: Option<i64>,
+}
+
+/// What an authority wants a subscription of its own to be.
+#[derive(Clone)]
+pub struct SubscriptionChange {
+    pub wanted: NewSubscription,
+    /// Switched off: nothing is sent until it is asked for again.
+    pub off: bool,
+}
+
+/// An event of the past as its owner may have it again.
+#[derive(Clone, Debug)]
+pub struct PastEvent {
+    pub number: i64,
+    /// Stable id of the notification.
+    pub notification: Uuid,
+    pub access: Access,
 }
 
 /// One event on its way to one subscription.

@@ -6,6 +6,7 @@ use super::{
     NhsNumber, Phone,
     child::Demographics,
     plan::{LocalPlanId, PlanType},
+    precondition::Precondition,
 };
 
 /// CP-ISUploadRecordResponse v3.0 (OID 2.16.840.1.113883.2.1.3.2.4.17.473).
@@ -122,21 +123,32 @@ impl Door {
 /// How a change names the plan it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlanKey {
-    /// By its FHIR id (`PUT Flag/{id}`, `DELETE Flag/{id}`); `if_match` is the version that must be current.
-    Id { id: uuid::Uuid, if_match: Option<i64> },
+    /// By its FHIR id (`PUT Flag/{id}`, `DELETE Flag/{id}`).
+    Id { id: uuid::Uuid, precondition: Precondition },
     /// By content: local id, else start (design 6 "which plan is meant").
-    Content(Condition),
+    Content,
+    /// By a search (conditional create, update and delete); by content when the search finds nothing.
+    Criteria(PlanCriteria),
 }
 
-/// What must hold of the plan that a content key means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Condition {
-    #[default]
-    None,
-    /// There is one, and this is its version (`If-Match`).
-    Version(i64),
-    /// A plan that is there already stays as it is (`If-None-Exist`).
-    Absent,
+/// A search among the authority's own plans of the child that are not deleted (R4 http.html, conditional interactions).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanCriteria {
+    pub plan_type: Option<PlanType>,
+    pub local_id: Option<LocalPlanId>,
+    /// The FHIR id that the body names; it must be that of the plan found.
+    pub body_id: Option<String>,
+    pub precondition: Precondition,
+    /// `If-None-Exist`: a plan that is there already stays as it is.
+    pub keeps: bool,
+}
+
+impl PlanCriteria {
+    /// Whether a plan of this type and local id is found.
+    pub fn find(&self, plan_type: PlanType, local_id: Option<&LocalPlanId>) -> bool {
+        self.plan_type.is_none_or(|wanted| wanted == plan_type)
+            && self.local_id.as_ref().is_none_or(|wanted| Some(wanted) == local_id)
+    }
 }
 
 /// What is to happen to one plan.
@@ -166,8 +178,8 @@ pub struct ChildChange {
     pub entry: usize,
     pub demographics: Demographics,
     pub local_id: Option<String>,
-    /// Version that must be current (`If-Match`).
-    pub if_match: Option<i64>,
+    /// About the row of exactly this number.
+    pub precondition: Precondition,
 }
 
 /// All that an upload says about one NHS number, judged together.
@@ -196,8 +208,12 @@ pub struct Problem {
 pub enum ProblemKind {
     /// Against a CP-IS rule: 422.
     Rule,
-    /// `If-Match` or a conditional failed: 412.
+    /// A [`Precondition`] does not hold: 412.
     Version,
+    /// Criteria find several plans: 412.
+    Several,
+    /// The body names another id than that of the plan that the criteria find: 400.
+    OtherId,
     /// The named plan isn't there, or not this authority's: 404.
     NotFound,
     /// The named plan was deleted: 410.
@@ -221,6 +237,5 @@ pub struct OrganizationChange {
     pub name: Option<String>,
     pub office_phone: Option<Phone>,
     pub duty_phone: Phone,
-    /// Version that must be current (`If-Match`).
-    pub if_match: Option<i64>,
+    pub precondition: Precondition,
 }

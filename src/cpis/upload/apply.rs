@@ -220,12 +220,12 @@ impl Applying<'_> {
         tx: &mut Tx<'_>,
         change: &OrganizationChange,
     ) -> Result<Result<LoadedOrganization, Problem>, StoreError> {
-        if change.if_match.is_some_and(|version| version != self.authority.version) {
+        if !change.precondition.holds(Some(self.authority.version)) {
             return Ok(Err(Problem {
                 entry: change.entry,
                 code: RecordCode::Cpr07,
                 kind: ProblemKind::Version,
-                reason: "The organisation has another version than If-Match says: please read it again.".to_owned(),
+                reason: change.precondition.unmet().to_owned(),
                 element: "",
             }));
         }

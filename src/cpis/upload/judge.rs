@@ -113,7 +113,7 @@ pub fn judge(
         problems.extend(number);
         problems.extend((!duty_phone_known).then(|| whole(record, RecordCode::Cpr07, "", NO_DUTY_PHONE)));
     }
-    problems.extend(record.child.as_ref().and_then(|child| child_version(child, stored)));
+    problems.extend(record.child.as_ref().and_then(|child| child_version(child, record, stored)));
     if !problems.is_empty() {
         problems.sort_by(|one, other| {
             (one.entry, one.element, &one.reason).cmp(&(other.entry, other.element, &other.reason))
@@ -184,7 +184,7 @@ fn only_ends(record: &RecordChange, changes: &[Resolved<'_>]) -> bool {
 fn type_of(change: &PlanChange, stored: &StoredRecord) -> Option<PlanType> {
     change.plan_type.or_else(|| match change.key {
         PlanKey::Id { id, .. } => stored.plans.iter().find(|plan| plan.id == id).map(|plan| plan.plan_type),
-        PlanKey::Content(_) => None,
+        PlanKey::Content | PlanKey::Criteria(_) => None,
     })
 }
 
@@ -268,14 +268,14 @@ fn whole(record: &RecordChange, code: RecordCode, element: &'static str, reason:
     Problem { entry, code, kind: ProblemKind::Rule, reason: reason.to_owned(), element }
 }
 
-fn child_version(sent: &ChildChange, stored: &StoredRecord) -> Option<Problem> {
-    let current = stored.child.as_ref().map(|child| child.version);
-    sent.if_match.filter(|version| Some(*version) != current).map(|_| Problem {
+fn child_version(sent: &ChildChange, record: &RecordChange, stored: &StoredRecord) -> Option<Problem> {
+    // The resource is the row of the number that was sent, whatever other numbers the child has.
+    let held = stored.child.as_ref().filter(|child| child.nhs_number == record.nhs_number);
+    (!sent.precondition.holds(held.map(|child| child.version))).then(|| Problem {
         entry: sent.entry,
         code: RecordCode::Cpr07,
         kind: ProblemKind::Version,
-        reason: "The child's data were changed since the version that If-Match names. Read them again first."
-            .to_owned(),
+        reason: sent.precondition.unmet().to_owned(),
         element: "",
     })
 }

@@ -135,8 +135,8 @@ fn code_of(problems: &[Problem]) -> RecordCode {
 fn refuse(event: &mut RequestEvent, why: ProblemKind) {
     // The Spine code that the authority is answered with.
     let code = match why {
-        ProblemKind::Rule => "INVALID_VALUE",
-        ProblemKind::Version => "RESOURCE_VERSION_MISMATCH",
+        ProblemKind::Rule | ProblemKind::OtherId => "INVALID_VALUE",
+        ProblemKind::Version | ProblemKind::Several => "RESOURCE_VERSION_MISMATCH",
         ProblemKind::NotFound | ProblemKind::Gone => "RESOURCE_NOT_FOUND",
     };
     event.outcome = Outcome::Refused;

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::judge::StoredRecord;
 use crate::cpis::types::{
-    LocalPlanId, Plan, PlanPeriod, PlanType,
-    upload::{Condition, PlanAction, PlanChange, PlanKey, Problem, ProblemKind, RecordCode},
+    LocalPlanId, Plan, PlanPeriod, PlanType, Precondition,
+    upload::{PlanAction, PlanChange, PlanCriteria, PlanKey, Problem, ProblemKind, RecordCode},
 };
 
 /// What a plan says.
@@ -98,28 +98,29 @@ impl<'a> Resolved<'a> {
     pub fn content_key(&self) -> Option<ContentKey<'a>> {
         match self.change.key {
             PlanKey::Id { .. } => None,
-            PlanKey::Content(_) => content_key(self.change),
+            PlanKey::Content | PlanKey::Criteria(_) => content_key(self.change),
         }
+    }
+
+    /// True if the change, sent again, could mean this plan otherwise than by its id.
+    pub fn names(&self, plan: &Facts) -> bool {
+        let found = match &self.change.key {
+            PlanKey::Criteria(criteria) => criteria.find(plan.plan_type, plan.local_id.as_ref()),
+            PlanKey::Id { .. } | PlanKey::Content => false,
+        };
+        found || self.content_key().is_some_and(|key| key.fits(plan))
     }
 }
 
 /// Finds the plan that a delete means.
 pub(super) fn resolve_delete<'a>(change: &'a PlanChange, stored: &'a StoredRecord) -> Result<Resolved<'a>, Problem> {
     let target = match &change.key {
-        PlanKey::Id { id, if_match } => match by_id(change, *id, stored)? {
+        PlanKey::Id { id, precondition } => match by_id(change, *id, stored)? {
             plan if plan.deleted => Target::Deleted(plan),
-            plan => Target::Stored(current(change, plan, *if_match)?),
+            plan => Target::Stored(conditioned(change, plan, *precondition)?),
         },
-        PlanKey::Content(condition) => {
-            let key = content_key(change).filter(|key| key.local_id.is_some() || key.start.is_some());
-            let key = key.ok_or_else(|| {
-                rule(change, "", "Say which plan is to be deleted: its type with its local id or its start.")
-            })?;
-            match deleted_by_content(change, &key, stored)? {
-                Target::Stored(plan) => Target::Stored(conditioned(change, plan, *condition)?),
-                other => other,
-            }
-        }
+        PlanKey::Content => deleted_by_content(change, stored)?,
+        PlanKey::Criteria(criteria) => deleted_by_criteria(change, criteria, stored)?,
     };
     Ok(Resolved { change, target, result: None })
 }
@@ -132,14 +133,12 @@ pub(super) fn resolve_put<'a>(
     gone: &[Uuid],
 ) -> Result<Resolved<'a>, Problem> {
     let (target, keeps) = match &change.key {
-        PlanKey::Id { id, if_match } => match by_id(change, *id, stored)? {
+        PlanKey::Id { id, precondition } => match by_id(change, *id, stored)? {
             plan if plan.deleted => return Err(problem(change, ProblemKind::Gone, "", DELETED)),
-            plan => (Target::Stored(current(change, plan, *if_match)?), false),
+            plan => (Target::Stored(conditioned(change, plan, *precondition)?), false),
         },
-        PlanKey::Content(condition) => {
-            let key = content_key(change).ok_or_else(|| rule(change, "code", "Give the type of the plan."))?;
-            (put_by_content(change, &key, *condition, stored, gone)?, *condition == Condition::Absent)
-        }
+        PlanKey::Content => (put_by_content(change, stored, gone)?, false),
+        PlanKey::Criteria(criteria) => (put_by_criteria(change, criteria, stored, gone)?, criteria.keeps),
     };
     let result = match target {
         Target::Stored(plan) if keeps => Facts::from(plan),
@@ -178,21 +177,12 @@ fn by_id<'a>(change: &PlanChange, id: Uuid, stored: &'a StoredRecord) -> Result<
     Ok(plan)
 }
 
-fn current<'a>(change: &PlanChange, plan: &'a Plan, if_match: Option<i64>) -> Result<&'a Plan, Problem> {
-    match if_match {
-        Some(version) if version != plan.version => Err(problem(change, ProblemKind::Version, "", NOT_CURRENT)),
-        _ => Ok(plan),
-    }
+fn conditioned<'a>(change: &PlanChange, plan: &'a Plan, precondition: Precondition) -> Result<&'a Plan, Problem> {
+    if precondition.holds(Some(plan.version)) { Ok(plan) } else { Err(unmet(change, precondition)) }
 }
 
-const NOT_CURRENT: &str =
-    "The plan was changed since the version that If-Match names. Read it again, then send the change for that version.";
-
-fn conditioned<'a>(change: &PlanChange, plan: &'a Plan, condition: Condition) -> Result<&'a Plan, Problem> {
-    match condition {
-        Condition::Version(version) => current(change, plan, Some(version)),
-        Condition::None | Condition::Absent => Ok(plan),
-    }
+fn unmet(change: &PlanChange, precondition: Precondition) -> Problem {
+    problem(change, ProblemKind::Version, "", precondition.unmet())
 }
 
 /// The plans of the child that could be meant by start; `Err` of how many there are when it isn't at most one.
@@ -205,55 +195,129 @@ fn by_start<'a>(key: &ContentKey<'_>, live: &[&'a Plan]) -> Result<Option<&'a Pl
     }
 }
 
-fn put_by_content<'a>(
-    change: &PlanChange,
-    key: &ContentKey<'_>,
-    condition: Condition,
-    stored: &'a StoredRecord,
-    gone: &[Uuid],
-) -> Result<Target<'a>, Problem> {
-    let live: Vec<&Plan> = stored.plans.iter().filter(|plan| !plan.deleted && !gone.contains(&plan.id)).collect();
+fn put_by_content<'a>(change: &PlanChange, stored: &'a StoredRecord, gone: &[Uuid]) -> Result<Target<'a>, Problem> {
+    let key = content_key(change).ok_or_else(|| rule(change, "code", "Give the type of the plan."))?;
+    let live = staying(stored, gone);
     if let Some(plan) = live.iter().copied().find(|plan| key.fits_by_local_id(&Facts::from(*plan))) {
-        return conditioned(change, plan, condition).map(Target::Stored);
+        return Ok(Target::Stored(plan));
     }
-    match by_start(key, &live) {
-        Ok(Some(plan)) => conditioned(change, plan, condition).map(Target::Stored),
-        Err(_) if key.local_id.is_none() => {
-            let kind = if condition == Condition::None { ProblemKind::Rule } else { ProblemKind::Version };
-            Err(problem(change, kind, "identifier", SEVERAL_FIT))
-        }
-        Ok(None) | Err(_) if matches!(condition, Condition::Version(_)) => {
-            Err(problem(change, ProblemKind::Version, "", "There is no plan that If-Match could be compared with."))
-        }
+    match by_start(&key, &live) {
+        Ok(Some(plan)) => Ok(Target::Stored(plan)),
+        Err(_) if key.local_id.is_none() => Err(rule(change, "identifier", SEVERAL_FIT)),
         Ok(None) | Err(_) => Ok(Target::New),
     }
 }
 
 const SEVERAL_FIT: &str = "Several plans of this type have this start. Say by its local id which one is meant.";
 
-fn deleted_by_content<'a>(
+/// The plan that the criteria find; the plan that a create with the same content would mean when they find none.
+fn put_by_criteria<'a>(
     change: &PlanChange,
-    key: &ContentKey<'_>,
+    criteria: &PlanCriteria,
+    stored: &'a StoredRecord,
+    gone: &[Uuid],
+) -> Result<Target<'a>, Problem> {
+    let found = one_of(change, criteria, staying(stored, gone))?;
+    let of_another_type = |plan: &Plan| change.plan_type.is_some_and(|sent| sent != plan.plan_type);
+    if !criteria.keeps && found.is_some_and(of_another_type) {
+        let reason = "The plan that the criteria find is of another type, and the type of a plan can't be changed. Name \
+                      the type in the criteria, with code.";
+        return Err(rule(change, "code", reason));
+    }
+    let target = match found {
+        Some(plan) => Target::Stored(plan),
+        None => put_by_content(change, stored, gone)?,
+    };
+    let current = target.plan();
+    if !criteria.precondition.holds(current.map(|plan| plan.version)) {
+        return Err(unmet(change, criteria.precondition));
+    }
+    with_its_id(change, criteria, current)?;
+    Ok(target)
+}
+
+/// The plans that stay when what the same record deletes is gone.
+fn staying<'a>(stored: &'a StoredRecord, gone: &[Uuid]) -> Vec<&'a Plan> {
+    stored.plans.iter().filter(|plan| !plan.deleted && !gone.contains(&plan.id)).collect()
+}
+
+/// The one plan that the criteria find among these, if any.
+fn one_of<'a>(change: &PlanChange, criteria: &PlanCriteria, plans: Vec<&'a Plan>) -> Result<Option<&'a Plan>, Problem> {
+    let found: Vec<&Plan> =
+        plans.into_iter().filter(|plan| criteria.find(plan.plan_type, plan.local_id.as_ref())).collect();
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => {
+            let reason = "Several plans of the child fit the criteria. Name one by code and identifier, or by its id.";
+            Err(problem(change, ProblemKind::Several, "", reason))
+        }
+    }
+}
+
+/// R4: an id in the body of a conditional update is that of the plan found. New ones are given here, never by a client.
+fn with_its_id(change: &PlanChange, criteria: &PlanCriteria, found: Option<&Plan>) -> Result<(), Problem> {
+    match (&criteria.body_id, found) {
+        (None, _) => Ok(()),
+        (Some(id), Some(plan)) if *id == plan.id.to_string() => Ok(()),
+        (Some(_), _) => {
+            let reason = "The id in the body isn't that of a plan that the criteria find. Leave it out, or correct it.";
+            Err(problem(change, ProblemKind::OtherId, "id", reason))
+        }
+    }
+}
+
+fn deleted_by_criteria<'a>(
+    change: &PlanChange,
+    criteria: &PlanCriteria,
     stored: &'a StoredRecord,
 ) -> Result<Target<'a>, Problem> {
+    if let Some(plan) = one_of(change, criteria, staying(stored, &[]))? {
+        with_its_id(change, criteria, Some(plan))?;
+        return conditioned(change, plan, criteria.precondition).map(Target::Stored);
+    }
+    let dead = stored.plans.iter().filter(|plan| plan.deleted);
+    let repeated = newest(dead.filter(|plan| criteria.find(plan.plan_type, plan.local_id.as_ref())));
+    match repeated {
+        Some(plan) => Ok(Target::Deleted(plan)),
+        None if can_delete_by(change).is_some() => match deleted_by_content(change, stored)? {
+            Target::Stored(plan) => conditioned(change, plan, criteria.precondition).map(Target::Stored),
+            other => Ok(other),
+        },
+        None => Err(rule(change, "", NOTHING_TO_DELETE)),
+    }
+}
+
+const NOTHING_TO_DELETE: &str = "There is nothing to delete: no plan fits.";
+
+/// The content key of a delete, if it says enough.
+fn can_delete_by(change: &PlanChange) -> Option<ContentKey<'_>> {
+    content_key(change).filter(|key| key.local_id.is_some() || key.start.is_some())
+}
+
+fn newest<'a>(plans: impl Iterator<Item = &'a Plan>) -> Option<&'a Plan> {
+    plans.max_by_key(|plan| (plan.recorded, plan.id))
+}
+
+fn deleted_by_content<'a>(change: &PlanChange, stored: &'a StoredRecord) -> Result<Target<'a>, Problem> {
+    let key = can_delete_by(change)
+        .ok_or_else(|| rule(change, "", "Say which plan is to be deleted: its type with its local id or its start."))?;
     let (dead, live): (Vec<&Plan>, Vec<&Plan>) = stored.plans.iter().partition(|plan| plan.deleted);
     if let Some(plan) = live.iter().copied().find(|plan| key.fits_by_local_id(&Facts::from(*plan))) {
         return Ok(Target::Stored(plan));
     }
-    let newest = |fits: &dyn Fn(&Facts) -> bool| {
-        let fitting = dead.iter().copied().filter(|plan| fits(&Facts::from(*plan)));
-        fitting.max_by_key(|plan| (plan.recorded, plan.id)).map(Target::Deleted)
+    let gone = |fits: &dyn Fn(&Facts) -> bool| {
+        newest(dead.iter().copied().filter(|plan| fits(&Facts::from(*plan)))).map(Target::Deleted)
     };
     // A delete that names the local id of a deleted plan is that delete repeated: it mustn't reach on to another plan
     // that happens to start on the same day.
-    if let Some(repeated) = newest(&|plan| key.fits_by_local_id(plan)) {
+    if let Some(repeated) = gone(&|plan| key.fits_by_local_id(plan)) {
         return Ok(repeated);
     }
-    match by_start(key, &live) {
+    match by_start(&key, &live) {
         Ok(Some(plan)) => Ok(Target::Stored(plan)),
         Err(_) => Err(rule(change, "identifier", SEVERAL_FIT)),
-        Ok(None) => newest(&|plan| key.fits_by_start(plan))
-            .ok_or_else(|| rule(change, "", "There is nothing to delete: no plan of this type fits.")),
+        Ok(None) => gone(&|plan| key.fits_by_start(plan)).ok_or_else(|| rule(change, "", NOTHING_TO_DELETE)),
     }
 }
 

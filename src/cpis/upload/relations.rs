@@ -53,8 +53,7 @@ pub(super) fn each_plan_once(changes: &[Resolved<'_>]) -> Vec<Problem> {
 pub(super) fn no_delete_and_put_of_one_key(changes: &[Resolved<'_>]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for delete in changes.iter().filter(|resolved| !resolved.is_put()) {
-        let Some(key) = delete.content_key() else { continue };
-        for put in changes.iter().filter(|other| other.result.as_ref().is_some_and(|result| key.fits(result))) {
+        for put in changes.iter().filter(|other| other.result.as_ref().is_some_and(|result| delete.names(result))) {
             let reason = "This record both deletes and sends the same plan. Send only one of the two.";
             problems.push(rule(delete.change, "", reason));
             problems.push(rule(put.change, "", reason));

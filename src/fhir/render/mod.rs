@@ -2,6 +2,7 @@
 
 mod access_event;
 mod child;
+pub mod notification;
 mod organization;
 mod plan;
 mod security_event;
@@ -15,8 +16,8 @@ use crate::cpis::types::{NhsNumber, OdsCode};
 
 pub use access_event::access_event;
 pub use child::{Verification, patient_for_clinician, patient_for_owner};
-pub use organization::organization;
-pub use plan::{PatientFlag, care_plan, care_team, flag, patient_flag};
+pub use organization::{classified_organization, organization};
+pub use plan::{PatientFlag, care_plan, care_team, flag, last_updated, patient_flag};
 pub use security_event::security_event;
 
 /// For whom a plan is rendered.

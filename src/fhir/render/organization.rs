@@ -1,4 +1,4 @@
-//! An organisation as `Organization`: public facts, the same for every caller.
+//! An organisation as `Organization`: public facts, the same for every caller; with its classes for administrators.
 
 use super::{ods_identifier, plan::telecom};
 use crate::{
@@ -7,6 +7,7 @@ use crate::{
         datatype::{Coding, Meta, Reference},
         resource::Organization,
         system,
+        upload::SENSITIVE,
     },
 };
 
@@ -31,4 +32,15 @@ pub fn organization(organization: &types::Organization) -> Organization {
         telecom: telecom(organization),
         part_of: part_of.map(|ods| Reference::to("Organization", ods.as_str()).with_identifier(ods_identifier(ods))),
     }
+}
+
+/// The organisation as an administrator gets it, and may send it back: `type` also holds the codes of our own system at
+/// this FHIR base (kind, setting, sensitive).
+pub fn classified_organization(stored: &types::Organization, base_url: &str) -> Organization {
+    let own = system::cpis_organization(base_url);
+    let setting = stored.care_setting.map(|setting| setting.code());
+    let codes = [Some(stored.kind.code()), setting, stored.sensitive.then_some(SENSITIVE)];
+    let mut rendered = organization(stored);
+    rendered.kind.extend(codes.into_iter().flatten().map(|code| Coding::new(&own, code).into()));
+    rendered
 }

@@ -9,7 +9,6 @@ use crate::{
     cpis::types::{Organization, ShownPlan},
     fhir::{
         datatype::{Annotation, CodeableConcept, Coding, ContactPoint, Extension, Identifier, Meta, Period, Reference},
-        date::Instant,
         resource::{CarePlan, CareTeam, Flag, Provenance, ProvenanceAgent},
         system,
     },
@@ -165,18 +164,21 @@ fn local_plan_id(shown: &ShownPlan) -> Option<Identifier> {
 fn meta(shown: &ShownPlan, view: View) -> Option<Meta> {
     let View::Owner { now, zone } = view else { return None };
     let version_id = Some(shown.plan.version.to_string());
-    Some(Meta { version_id, last_updated: Some(last_updated(shown, now, zone)), ..Meta::default() })
+    Some(Meta { version_id, last_updated: Some(last_updated(shown, now, zone).into()), ..Meta::default() })
 }
 
 /// When what the owner sees last changed: the version was recorded, or its end passed and the status turned.
-fn last_updated(shown: &ShownPlan, now: DateTime<Utc>, zone: Tz) -> Instant {
-    let ended = shown.plan.period.end().and_then(|end| end_has_passed(end, zone)).filter(|at| *at <= now);
-    ended.map_or(shown.plan.recorded, |at| at.max(shown.plan.recorded)).into()
+pub fn last_updated(shown: &ShownPlan, now: DateTime<Utc>, zone: Tz) -> DateTime<Utc> {
+    // The status turns once, on the first of the two days.
+    let after_end = shown.plan.period.end().and_then(|end| end.succ_opt());
+    let over = after_end.into_iter().chain(shown.closes).min();
+    let turned = over.and_then(|day| first_moment(day, zone)).filter(|at| *at <= now);
+    turned.map_or(shown.plan.recorded, |at| at.max(shown.plan.recorded))
 }
 
-/// 00:00 of the day after the end; 01:00 where a zone skips midnight.
-fn end_has_passed(end: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
-    let midnight = end.succ_opt()?.and_time(chrono::NaiveTime::MIN);
+/// 00:00 of a day; 01:00 where a zone skips midnight.
+fn first_moment(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
+    let midnight = day.and_time(chrono::NaiveTime::MIN);
     let local = zone.from_local_datetime(&midnight).earliest();
     let local = local.or_else(|| zone.from_local_datetime(&(midnight + TimeDelta::hours(1))).earliest())?;
     Some(local.with_timezone(&Utc))

@@ -83,6 +83,8 @@ fn shown() -> ShownPlan {
             created: at("2026-06-02T02:15:00.000Z"),
         },
         active: true,
+        closes: None,
+        settled: false,
         nhs_number: number(),
         authority: authority(),
     }
@@ -437,6 +439,8 @@ fn any_shown() -> impl Strategy<Value = ShownPlan> {
                     created: recorded,
                 },
                 active,
+                closes: None,
+                settled: false,
                 nhs_number: number(),
                 authority,
             }

@@ -2,7 +2,7 @@
 
 use super::Resource;
 use crate::fhir::{
-    datatype::{Identifier, Meta, Reference, fhir_struct},
+    datatype::{CodeableConcept, Identifier, Meta, Reference, fhir_struct},
     date::{Date, DateTime, Instant},
 };
 
@@ -31,6 +31,7 @@ fhir_struct! {
         value_date_time: Option<DateTime>,
         value_instant: Option<Instant>,
         value_identifier: Option<Identifier>,
+        value_codeable_concept: Option<CodeableConcept>,
         value_reference: Option<Reference>,
         resource: Option<Resource>,
         part: Vec<ParametersParameter>,

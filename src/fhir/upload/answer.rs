@@ -42,11 +42,15 @@ pub fn problem_issue(problem: &Problem, root: &str) -> Issue {
     let (code, spine) = match problem.kind {
         ProblemKind::Rule => (IssueCode::BusinessRule, SpineCode::InvalidValue),
         ProblemKind::Version => (IssueCode::Conflict, SpineCode::ResourceVersionMismatch),
+        ProblemKind::Several => (IssueCode::MultipleMatches, SpineCode::ResourceVersionMismatch),
+        ProblemKind::OtherId => (IssueCode::Invariant, SpineCode::InvalidValue),
         ProblemKind::NotFound => (IssueCode::NotFound, SpineCode::ResourceNotFound),
         ProblemKind::Gone => (IssueCode::Deleted, SpineCode::ResourceNotFound),
     };
     let at = if problem.element.is_empty() { root.to_owned() } else { format!("{root}.{}", problem.element) };
-    Issue::error(code, spine, problem.reason.clone()).with_record_code(problem.code).at(at)
+    let issue = Issue::error(code, spine, problem.reason.clone()).at(at);
+    // What R4 itself asks of an id is no rule of CP-IS.
+    if problem.kind == ProblemKind::OtherId { issue } else { issue.with_record_code(problem.code) }
 }
 
 /// HTTP status of a refused single interaction.
@@ -137,7 +141,7 @@ impl UploadBundle {
             let root = self.root(problem.entry);
             // An entry without a resource has no elements to point at.
             let element = if root.ends_with(".resource") { problem.element } else { "" };
-            let issue = problem_issue(&Problem { element, ..problem.clone() }, &root);
+            let issue = self.coded(problem_issue(&Problem { element, ..problem.clone() }, &root));
             EntryIssue { entry: problem.entry, issue }
         };
         problems.iter().map(issue).collect()

@@ -82,7 +82,7 @@ impl UploadBundle {
     pub fn unplaced(&self) -> impl Iterator<Item = Uuid> + '_ {
         self.unplaced.iter().filter_map(|change| match change.key {
             PlanKey::Id { id, .. } => Some(id),
-            PlanKey::Content(_) => None,
+            PlanKey::Content | PlanKey::Criteria(_) => None,
         })
     }
 
@@ -94,7 +94,7 @@ impl UploadBundle {
             let entry = change.entry;
             let number = match change.key {
                 PlanKey::Id { id, .. } => child_of(id),
-                PlanKey::Content(_) => None,
+                PlanKey::Content | PlanKey::Criteria(_) => None,
             };
             let unknown = || vec![unknown_plan().at(format!("Bundle.entry[{entry}].request.url"))];
             let part = if number.is_some() { Ok(Part::Plan(change)) } else { Err(unknown()) };
@@ -315,6 +315,10 @@ impl UploadBundle {
             Some(_) => issue.within(&format!("Bundle.entry[{entry}].resource")),
             None => issue.at(format!("Bundle.entry[{entry}]")),
         };
+        self.coded(issue)
+    }
+
+    pub(super) fn coded(&self, issue: Issue) -> Issue {
         match (self.kind, issue.cpr) {
             (BundleKind::Batch, None) => issue.with_record_code(RecordCode::Cpr07),
             _ => issue,
@@ -392,9 +396,9 @@ fn read_entry(
         })
     };
     match read {
-        EntryRequest::PutPatient { id, if_match } => {
+        EntryRequest::PutPatient { id, precondition } => {
             let number = nhs_number(&id, &at_url).map_err(|issue| (None, vec![issue]))?;
-            let child = needed().and_then(|resource| patient_entry(resource, number, if_match, entry, reading));
+            let child = needed().and_then(|resource| patient_entry(resource, number, precondition, entry, reading));
             child.map(|child| Read::Part(number, Part::Child(child))).map_err(|issues| (Some(number), issues))
         }
         EntryRequest::PutFlag(request) => {
@@ -402,12 +406,12 @@ fn read_entry(
             let (number, plan) = flag_entry(resource, &request, entry, reading, full_urls)?;
             Ok(Read::Part(number, Part::Plan(plan)))
         }
-        EntryRequest::DeleteFlag { id, if_match } => Ok(Read::Unplaced(delete_by_id(id, if_match, entry))),
-        EntryRequest::DeleteFlagBy { criteria, if_match } => delete_by_criteria(criteria, if_match, entry)
+        EntryRequest::DeleteFlag { id, precondition } => Ok(Read::Unplaced(delete_by_id(id, precondition, entry))),
+        EntryRequest::DeleteFlagBy { criteria, precondition } => delete_by_criteria(criteria, precondition, entry)
             .map(|(number, plan)| Read::Part(number, Part::Plan(plan)))
             .map_err(|issues| (None, issues.into_iter().map(|issue| issue.at(at_url.clone())).collect())),
-        EntryRequest::PutOrganization { id, if_match } => needed()
-            .and_then(|resource| organization_entry(resource, &id, if_match, entry, reading))
+        EntryRequest::PutOrganization { id, precondition } => needed()
+            .and_then(|resource| organization_entry(resource, &id, precondition, entry, reading))
             .map(Read::Organization)
             .map_err(|issues| (None, issues)),
     }

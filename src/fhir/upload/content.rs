@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     cpis::types::{
-        LocalPlanId, NhsNumber, OdsCode, Phone, PlanType,
+        LocalPlanId, NhsNumber, OdsCode, Phone, PlanType, Precondition,
         child::Demographics,
-        upload::{ChildChange, Condition, OrganizationChange, PlanAction, PlanChange, PlanKey, RecordCode},
+        upload::{ChildChange, OrganizationChange, PlanAction, PlanChange, PlanCriteria, PlanKey, RecordCode},
     },
     fhir::{
         datatype::{CodeableConcept, ContactPoint, HumanName, Identifier, Reference},
@@ -34,9 +34,9 @@ pub enum FlagRequest {
     /// `POST Flag`, optionally with `If-None-Exist`.
     Create { if_none_exist: Option<Criteria> },
     /// `PUT Flag/{id}`.
-    Update { id: Uuid, if_match: Option<i64> },
+    Update { id: Uuid, precondition: Precondition },
     /// `PUT Flag?{criteria}`.
-    Conditional { criteria: Criteria, if_match: Option<i64> },
+    Conditional { criteria: Criteria, precondition: Precondition },
 }
 
 impl FlagRequest {
@@ -48,13 +48,17 @@ impl FlagRequest {
         }
     }
 
-    fn key(&self) -> PlanKey {
+    /// `body_id` is the id in the body, which a create ignores (R4).
+    fn key(&self, body_id: Option<String>) -> PlanKey {
         match self {
-            Self::Create { if_none_exist: None } => PlanKey::Content(Condition::None),
-            Self::Create { if_none_exist: Some(_) } => PlanKey::Content(Condition::Absent),
-            Self::Update { id, if_match } => PlanKey::Id { id: *id, if_match: *if_match },
-            Self::Conditional { if_match, .. } => {
-                PlanKey::Content(if_match.map_or(Condition::None, Condition::Version))
+            Self::Create { if_none_exist: None } => PlanKey::Content,
+            Self::Create { if_none_exist: Some(criteria) } => {
+                let search = criteria.clone().into_search(Precondition::None);
+                PlanKey::Criteria(PlanCriteria { keeps: true, ..search })
+            }
+            Self::Update { id, precondition } => PlanKey::Id { id: *id, precondition: *precondition },
+            Self::Conditional { criteria, precondition } => {
+                PlanKey::Criteria(PlanCriteria { body_id, ..criteria.clone().into_search(*precondition) })
             }
         }
     }
@@ -83,7 +87,11 @@ pub fn read_flag(
 ///
 /// # Errors
 /// What is wrong with a resource that can't be read at all.
-fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) -> Result<(T, Vec<Issue>), Vec<Issue>> {
+pub(super) fn typed<T: DeserializeOwned>(
+    value: &Value,
+    name: &str,
+    reading: &Reading<'_>,
+) -> Result<(T, Vec<Issue>), Vec<Issue>> {
     if value.get("resourceType").and_then(Value::as_str) != Some(name) {
         let words = format!("The resource must be of the type that the URL says: {name}.");
         return Err(vec![not_r4(IssueCode::Value, SpineCode::InvalidValue, name, &words)]);
@@ -100,7 +108,7 @@ fn typed<T: DeserializeOwned>(value: &Value, name: &str, reading: &Reading<'_>) 
 }
 
 /// Adds what reading found to what the schemas found, unless they told it of the same place already.
-fn add_unless_told(issues: &mut Vec<Issue>, found: Vec<Issue>) {
+pub(super) fn add_unless_told(issues: &mut Vec<Issue>, found: Vec<Issue>) {
     let told: Vec<String> = issues.iter().flat_map(|issue| issue.expression.clone()).collect();
     let is_told = |issue: &Issue| {
         let within = |one: &str, other: &str| {
@@ -142,7 +150,7 @@ pub(super) fn flag_entry(
         (Some(number), Some(parts)) if issues.is_empty() => {
             let change = PlanChange {
                 entry,
-                key: request.key(),
+                key: request.key(flag.id),
                 plan_type: Some(parts.plan_type),
                 local_id: parts.local_id,
                 action: parts.action,
@@ -283,16 +291,16 @@ fn foreign_author(author: &Reference, sender: &OdsCode) -> Option<Issue> {
 pub fn read_patient(
     value: &Value,
     number: NhsNumber,
-    if_match: Option<i64>,
+    precondition: Precondition,
     reading: &Reading<'_>,
 ) -> Result<ChildChange, Vec<Issue>> {
-    patient_entry(value, number, if_match, 0, reading)
+    patient_entry(value, number, precondition, 0, reading)
 }
 
 pub(super) fn patient_entry(
     value: &Value,
     number: NhsNumber,
-    if_match: Option<i64>,
+    precondition: Precondition,
     entry: usize,
     reading: &Reading<'_>,
 ) -> Result<ChildChange, Vec<Issue>> {
@@ -316,7 +324,7 @@ pub(super) fn patient_entry(
             entry,
             demographics: Demographics { family, given, birth_date },
             local_id: local_id.map(|id| id.as_str().to_owned()),
-            if_match,
+            precondition,
         }),
         _ => Err(issues),
     }
@@ -344,16 +352,16 @@ fn registered_name(names: &[HumanName]) -> Result<(String, Vec<String>), Issue> 
 pub fn read_organization(
     value: &Value,
     id: &str,
-    if_match: Option<i64>,
+    precondition: Precondition,
     reading: &Reading<'_>,
 ) -> Result<OrganizationChange, Vec<Issue>> {
-    organization_entry(value, id, if_match, 0, reading)
+    organization_entry(value, id, precondition, 0, reading)
 }
 
 pub(super) fn organization_entry(
     value: &Value,
     id: &str,
-    if_match: Option<i64>,
+    precondition: Precondition,
     entry: usize,
     reading: &Reading<'_>,
 ) -> Result<OrganizationChange, Vec<Issue>> {
@@ -372,14 +380,14 @@ pub(super) fn organization_entry(
     add_unless_told(&mut issues, found);
     match (office_phone, duty_phone.flatten()) {
         (Some(office_phone), Some(duty_phone)) if issues.is_empty() => {
-            Ok(OrganizationChange { entry, name: organization.name, office_phone, duty_phone, if_match })
+            Ok(OrganizationChange { entry, name: organization.name, office_phone, duty_phone, precondition })
         }
         _ => Err(issues),
     }
 }
 
 /// The telephone number of one use: `work` in office hours, `mobile` the emergency duty team.
-fn phone(telecom: &[ContactPoint], usage: &str) -> Result<Option<Phone>, Issue> {
+pub(super) fn phone(telecom: &[ContactPoint], usage: &str) -> Result<Option<Phone>, Issue> {
     let of_use =
         |contact: &&ContactPoint| contact.system.as_deref() == Some("phone") && contact.r#use.as_deref() == Some(usage);
     let mut found = telecom.iter().filter(of_use);

@@ -4,6 +4,7 @@
 mod answer;
 mod bundle;
 mod content;
+mod organization;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use answer::{
 };
 pub use bundle::{BundleKind, EntryIssue, UploadBundle, UploadRecord, read_bundle};
 pub use content::{FlagRequest, read_flag, read_organization, read_patient};
+pub use organization::{SENSITIVE, read_any_organization};
 pub use request::{Criteria, delete_by_criteria, delete_by_id, if_match};
 
 /// What reading needs to know.

@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::{FlagRequest, not_r4};
 use crate::{
     cpis::types::{
-        LocalPlanId, NhsNumber, PlanType,
-        upload::{Condition, PlanAction, PlanChange, PlanKey, RecordCode},
+        LocalPlanId, NhsNumber, PlanType, Precondition,
+        upload::{PlanAction, PlanChange, PlanCriteria, PlanKey, RecordCode},
     },
     fhir::{
+        etag::EntityTags,
         outcome::{Issue, IssueCode, SpineCode},
         system,
     },
@@ -32,13 +33,22 @@ impl Criteria {
     /// # Errors
     /// Everything that can't be read, without an expression; an unknown parameter is never ignored.
     pub fn parse(query: &str) -> Result<Self, Vec<Issue>> {
-        let (mut criteria, mut issues, mut seen) = (Self::default(), Vec::new(), Vec::new());
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (Some(name), Some(value)) = (decode(name), decode(value)) else {
-                issues.push(Issue::error(IssueCode::Invalid, SpineCode::InvalidValue, "The URL is not valid UTF-8."));
-                continue;
-            };
+            let text = "The URL is not valid UTF-8.";
+            let pair = decode(name).zip(decode(value));
+            pair.ok_or_else(|| Issue::error(IssueCode::Invalid, SpineCode::InvalidValue, text))
+        });
+        Self::of(pairs.collect::<Result<Vec<_>, Issue>>().map_err(|issue| vec![issue])?)
+    }
+
+    /// Reads names with their modifiers and values, decoded; otherwise as [`Criteria::parse`].
+    ///
+    /// # Errors
+    /// As [`Criteria::parse`].
+    pub fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Issue>> {
+        let (mut criteria, mut issues, mut seen) = (Self::default(), Vec::new(), Vec::new());
+        for (name, value) in pairs {
             match criteria.take(&name, &value) {
                 Ok(parameter) if seen.contains(&parameter) => {
                     issues.push(invalid("Give each of patient, identifier and code once in the criteria."))
@@ -53,6 +63,11 @@ impl Criteria {
             issues.push(invalid("The criteria are empty. Name the plan by patient, identifier and code."));
         }
         if issues.is_empty() { Ok(criteria) } else { Err(issues) }
+    }
+
+    /// The search that they are; the child is that of the record.
+    pub(super) fn into_search(self, precondition: Precondition) -> PlanCriteria {
+        PlanCriteria { plan_type: self.plan_type, local_id: self.local_id, precondition, ..PlanCriteria::default() }
     }
 
     fn take(&mut self, name: &str, value: &str) -> Result<Parameter, Issue> {
@@ -130,25 +145,29 @@ fn invalid(diagnostics: &str) -> Issue {
     Issue::error(IssueCode::Invalid, SpineCode::InvalidValue, diagnostics)
 }
 
-/// The version that an `If-Match` header or `request.ifMatch` names: `W/"3"`, the `W/` may be missing.
+/// What an `If-Match` header or `request.ifMatch` asks for: `*`, or one version as `W/"3"`, where `W/` may be missing.
+/// A tag that this server never gave is well formed: it is no version's.
 ///
 /// # Errors
-/// An issue of a failed precondition (412), as such a version can't be current.
-pub fn if_match(text: &str) -> Result<i64, Issue> {
-    let tag = text.trim();
-    let tag = tag.strip_prefix("W/").unwrap_or(tag);
-    let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
-    version.filter(|version| *version > 0).ok_or_else(|| {
-        let words = "If-Match must name one version as the ETag does, for example W/\"3\".";
-        Issue::error(IssueCode::Conflict, SpineCode::ResourceVersionMismatch, words).with_record_code(RecordCode::Cpr07)
-    })
+/// An issue for anything else (400).
+pub fn if_match(text: &str) -> Result<Precondition, Issue> {
+    match EntityTags::read(text) {
+        Some(EntityTags::Any) => Ok(Precondition::Exists),
+        Some(EntityTags::Versions(versions)) if versions.len() == 1 => {
+            Ok(Precondition::Version(versions.first().copied().unwrap_or_default()))
+        }
+        _ => {
+            let words = "If-Match must be * or one version as the ETag has it, for example W/\"3\".";
+            Err(Issue::error(IssueCode::Value, SpineCode::InvalidValue, words))
+        }
+    }
 }
 
 /// The change that `DELETE Flag/{id}` asks for. The child is not known yet: the plan's row tells.
-pub fn delete_by_id(id: Uuid, if_match: Option<i64>, entry: usize) -> PlanChange {
+pub fn delete_by_id(id: Uuid, precondition: Precondition, entry: usize) -> PlanChange {
     PlanChange {
         entry,
-        key: PlanKey::Id { id, if_match },
+        key: PlanKey::Id { id, precondition },
         plan_type: None,
         local_id: None,
         action: PlanAction::Delete { start: None },
@@ -161,7 +180,7 @@ pub fn delete_by_id(id: Uuid, if_match: Option<i64>, entry: usize) -> PlanChange
 /// When the criteria don't name the child.
 pub fn delete_by_criteria(
     criteria: Criteria,
-    if_match: Option<i64>,
+    precondition: Precondition,
     entry: usize,
 ) -> Result<(NhsNumber, PlanChange), Vec<Issue>> {
     let number = criteria.number.ok_or_else(|| {
@@ -170,9 +189,9 @@ pub fn delete_by_criteria(
     })?;
     let change = PlanChange {
         entry,
-        key: PlanKey::Content(if_match.map_or(Condition::None, Condition::Version)),
         plan_type: criteria.plan_type,
-        local_id: criteria.local_id,
+        local_id: criteria.local_id.clone(),
+        key: PlanKey::Criteria(criteria.into_search(precondition)),
         action: PlanAction::Delete { start: None },
     };
     Ok((number, change))
@@ -183,20 +202,20 @@ pub(super) enum EntryRequest {
     /// `PUT Patient/{nhs}`; the number is not judged yet.
     PutPatient {
         id: String,
-        if_match: Option<i64>,
+        precondition: Precondition,
     },
     PutFlag(FlagRequest),
     DeleteFlag {
         id: Uuid,
-        if_match: Option<i64>,
+        precondition: Precondition,
     },
     DeleteFlagBy {
         criteria: Criteria,
-        if_match: Option<i64>,
+        precondition: Precondition,
     },
     PutOrganization {
         id: String,
-        if_match: Option<i64>,
+        precondition: Precondition,
     },
 }
 
@@ -223,27 +242,30 @@ pub(super) fn read_request(request: &Value, entry: usize) -> Result<EntryRequest
             issues.push(unsupported(words).at(at(element)));
         }
     }
-    let version = text("ifMatch").map(if_match).transpose().map_err(|issue| vec![issue.at(at("ifMatch"))]);
+    let version =
+        text("ifMatch").map_or(Ok(Precondition::None), if_match).map_err(|issue| vec![issue.at(at("ifMatch"))]);
     let criteria = |query: &str, element: &str| {
         Criteria::parse(query)
             .map_err(|issues| issues.into_iter().map(|issue| issue.at(at(element))).collect::<Vec<_>>())
     };
     let flag_id = |text: &str| Uuid::parse_str(text).map_err(|_| vec![unknown_plan().at(at("url"))]);
-    let read = version.and_then(|if_match| {
+    let read = version.and_then(|precondition| {
         Ok(match (method, segments.as_slice(), query) {
-            ("PUT", ["Patient", id], None) => EntryRequest::PutPatient { id: (*id).to_owned(), if_match },
-            ("PUT", ["Organization", id], None) => EntryRequest::PutOrganization { id: (*id).to_owned(), if_match },
+            ("PUT", ["Patient", id], None) => EntryRequest::PutPatient { id: (*id).to_owned(), precondition },
+            ("PUT", ["Organization", id], None) => EntryRequest::PutOrganization { id: (*id).to_owned(), precondition },
             ("POST", ["Flag"], None) => {
                 let if_none_exist = text("ifNoneExist").map(|query| criteria(query, "ifNoneExist")).transpose()?;
                 EntryRequest::PutFlag(FlagRequest::Create { if_none_exist })
             }
-            ("PUT", ["Flag", id], None) => EntryRequest::PutFlag(FlagRequest::Update { id: flag_id(id)?, if_match }),
-            ("PUT", ["Flag"], Some(query)) => {
-                EntryRequest::PutFlag(FlagRequest::Conditional { criteria: criteria(query, "url")?, if_match })
+            ("PUT", ["Flag", id], None) => {
+                EntryRequest::PutFlag(FlagRequest::Update { id: flag_id(id)?, precondition })
             }
-            ("DELETE", ["Flag", id], None) => EntryRequest::DeleteFlag { id: flag_id(id)?, if_match },
+            ("PUT", ["Flag"], Some(query)) => {
+                EntryRequest::PutFlag(FlagRequest::Conditional { criteria: criteria(query, "url")?, precondition })
+            }
+            ("DELETE", ["Flag", id], None) => EntryRequest::DeleteFlag { id: flag_id(id)?, precondition },
             ("DELETE", ["Flag"], Some(query)) => {
-                EntryRequest::DeleteFlagBy { criteria: criteria(query, "url")?, if_match }
+                EntryRequest::DeleteFlagBy { criteria: criteria(query, "url")?, precondition }
             }
             _ => return Err(vec![unsupported(UNSUPPORTED).at(at("url"))]),
         })

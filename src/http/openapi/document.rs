@@ -25,6 +25,7 @@ local authority uploads plans and is told of every access; an auditor sees every
 - Every access is audited before its answer leaves; if it can't be, the answer is 503 and no data.
 - All bodies below the FHIR base are FHIR JSON; every error is an `OperationOutcome` with a Spine code that says what to do.
 - A parameter, modifier or prefix that isn't known is refused with 400, never ignored.
+- `HEAD` is answered as `GET` is, without the body: it counts as the same access.
 - A request without a good token is answered 401 before anything else is looked at. A method that a path does not take is \
 answered 405 with `Allow`, an address that does not exist 404. What is no HTTP at all, or has a header of over 64 KB, is \
 answered 400 or 431 without a body.

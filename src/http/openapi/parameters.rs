@@ -139,8 +139,13 @@ struct Header {
     name: &'static str,
     about: &'static str,
     schema: fn() -> Object,
-    example: &'static str,
+    /// Filled in by the page; none for a condition, which would fail as often as not.
+    example: Option<&'static str>,
     sent_to: fn(&Route, &Routes) -> bool,
+}
+
+fn reads_versions(route: &Route, routes: &Routes) -> bool {
+    matches!(route.interaction, Interaction::Read | Interaction::Vread) && is_versioned(route, routes)
 }
 
 const HEADERS: &[Header] = &[
@@ -148,21 +153,21 @@ const HEADERS: &[Header] = &[
         name: "X-Request-ID",
         about: "Id of this request: mirrored, and written in the audit. Made here if it is absent.",
         schema: uuid,
-        example: "0f7b0f6e-3a51-4a2e-9a54-9e3c5a1d2b10",
+        example: Some("0f7b0f6e-3a51-4a2e-9a54-9e3c5a1d2b10"),
         sent_to: |_, _| true,
     },
     Header {
         name: "TraceID",
         about: "The national API's name of the request's id; it may not hold an NHS number.",
         schema: || pattern("^[A-Za-z0-9._-]{1,64}$"),
-        example: "ed-17-0001",
+        example: Some("ed-17-0001"),
         sent_to: |_, _| true,
     },
     Header {
         name: "X-Correlation-ID",
         about: "An id of yours that several requests share: mirrored. It may not hold an NHS number.",
         schema: || pattern("^[A-Za-z0-9._-]{1,64}$"),
-        example: "visit-20261123-17",
+        example: Some("visit-20261123-17"),
         sent_to: |_, _| true,
     },
     Header {
@@ -170,31 +175,37 @@ const HEADERS: &[Header] = &[
         about: "For clinicians. `true`, or absent: unscheduled care. `false`: scheduled care, refused unless silent reads \
                 are configured. On `/PatientFlag` it is taken from the organisation if it is absent.",
         schema: || text().enum_values(Some(["true", "false"])).build(),
-        example: "true",
+        example: Some("true"),
         sent_to: |route, _| route.callers.contains(&Role::Clinical) && route.callers.len() < Role::ALL.len(),
     },
     Header {
         name: "If-Match",
-        about: "The version that must be current; honoured if it is sent, never required. Otherwise 412.",
-        schema: || pattern("^(W/)?\"[0-9]{1,18}\"$"),
-        example: "W/\"1\"",
+        about: "The version that must be current, such as `W/\"1\"`, or `*` for any; honoured if it is sent, never required. Otherwise 412.",
+        schema: || text().build(),
+        example: None,
         sent_to: |route, _| matches!(route.interaction, Interaction::Update | Interaction::Delete),
     },
     Header {
         name: "If-None-Match",
-        about: "The version that you have: 304 if it is current. Never for clinicians but of an Organization.",
+        about: "Of a read: versions that you have, such as `W/\"1\"`, 304 if one is current; not for clinicians, but of an Organization. Of a \
+                change: `*`, if there may be nothing yet.",
         schema: || text().build(),
-        example: "W/\"1\"",
-        sent_to: |route, routes| {
-            matches!(route.interaction, Interaction::Read | Interaction::Vread) && is_versioned(route, routes)
-        },
+        example: None,
+        sent_to: |route, routes| reads_versions(route, routes) || route.interaction == Interaction::Update,
+    },
+    Header {
+        name: "If-Modified-Since",
+        about: "As If-None-Match of a read, by date, such as `Mon, 23 Nov 2026 12:00:00 GMT`; it counts only without that header.",
+        schema: || text().build(),
+        example: None,
+        sent_to: reads_versions,
     },
     Header {
         name: "If-None-Exist",
         about: "Create only if this search finds nothing, such as \
                 `patient=9990010005&identifier=urn:oid:2.16.840.1.113883.2.1.3.2.4.18.24|CPP-1047`.",
         schema: || text().build(),
-        example: "patient=9990010005&identifier=urn:oid:2.16.840.1.113883.2.1.3.2.4.18.24|CPP-1047",
+        example: None,
         sent_to: |route, _| route.interaction == Interaction::Create && route.resource == Some("Flag"),
     },
     Header {
@@ -202,11 +213,10 @@ const HEADERS: &[Header] = &[
         about: "Of a change: `return=minimal`, `return=representation` (without the header) or `return=OperationOutcome`. \
                 Of a search, not for clinicians: `handling=lenient` ignores unknown parameters and says so.",
         schema: || text().build(),
-        example: "handling=strict, return=representation",
+        example: None,
         sent_to: |route, _| {
-            let changed = matches!(route.interaction, Interaction::Create | Interaction::Update);
-            let searched = route.interaction == Interaction::SearchType && route.callers != [Role::Clinical];
-            (changed && route.resource != Some("Subscription")) || searched
+            let changed = matches!(route.interaction, Interaction::Create | Interaction::Update | Interaction::Batch);
+            changed || (route.interaction == Interaction::SearchType && route.callers != [Role::Clinical])
         },
     },
 ];
@@ -219,8 +229,8 @@ pub fn shared(components: ComponentsBuilder) -> ComponentsBuilder {
             .parameter_in(ParameterIn::Header)
             .required(Required::False)
             .description(Some(header.about))
-            .schema(Some(Schema::from((header.schema)())))
-            .example(Some(json!(header.example)));
+            .schema(Some(Schema::from((header.schema)())));
+        let parameter = parameter.example(header.example.map(|example| json!(example)));
         components.parameter(header.name, parameter.build())
     })
 }

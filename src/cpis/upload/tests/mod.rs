@@ -11,9 +11,10 @@ use crate::cpis::{
     types::{
         LocalPlanId, NhsNumber, Plan, PlanPeriod, PlanType,
         PlanType::{ChildProtection, LookedAfter, Unborn},
+        Precondition,
         child::{AuthorityChild, Demographics, Trace},
         upload::{
-            ChildChange, Condition, PlanAction, PlanChange, PlanKey, Problem, ProblemKind, RecordChange, RecordCode,
+            ChildChange, PlanAction, PlanChange, PlanCriteria, PlanKey, Problem, ProblemKind, RecordChange, RecordCode,
         },
     },
 };
@@ -81,7 +82,7 @@ fn stored(plans: impl Into<Vec<Plan>>) -> StoredRecord {
 fn put(entry: usize, plan_type: PlanType, start: &str, end: Option<&str>, local_id: &str) -> PlanChange {
     PlanChange {
         entry,
-        key: PlanKey::Content(Condition::None),
+        key: PlanKey::Content,
         plan_type: Some(plan_type),
         local_id: local(local_id),
         action: PlanAction::Put { start: day(start), end: end.map(day) },
@@ -93,14 +94,18 @@ fn delete(entry: usize, plan_type: PlanType, start: &str, local_id: &str) -> Pla
     PlanChange { action, ..put(entry, plan_type, TODAY, None, local_id) }
 }
 
+fn version(if_match: Option<i64>) -> Precondition {
+    if_match.map_or(Precondition::None, Precondition::Version)
+}
+
 fn by_id(change: PlanChange, n: u128, if_match: Option<i64>) -> PlanChange {
-    PlanChange { key: PlanKey::Id { id: id(n), if_match }, ..change }
+    PlanChange { key: PlanKey::Id { id: id(n), precondition: version(if_match) }, ..change }
 }
 
 fn delete_by_id(entry: usize, n: u128, if_match: Option<i64>) -> PlanChange {
     PlanChange {
         entry,
-        key: PlanKey::Id { id: id(n), if_match },
+        key: PlanKey::Id { id: id(n), precondition: version(if_match) },
         plan_type: None,
         local_id: None,
         action: PlanAction::Delete { start: None },
@@ -112,7 +117,7 @@ fn plans_only(plans: impl Into<Vec<PlanChange>>) -> RecordChange {
 }
 
 fn with_child(entry: usize, plans: impl Into<Vec<PlanChange>>) -> RecordChange {
-    let child = ChildChange { entry, demographics: robin(), local_id: None, if_match: None };
+    let child = ChildChange { entry, demographics: robin(), local_id: None, precondition: Precondition::None };
     RecordChange { child: Some(child), ..plans_only(plans) }
 }
 
@@ -186,9 +191,16 @@ fn a_record_without_plans_updates_the_child() {
     assert!(judged(&record, &stored([])).unwrap().child.unwrap().changed);
     record.nhs_number = number("9990000026");
     assert!(judged(&record, &stored([])).unwrap().child.unwrap().changed);
-    record.child.as_mut().unwrap().if_match = Some(2);
+    // Under this number there is no row yet that a condition could be about.
+    record.child.as_mut().unwrap().precondition = Precondition::Version(2);
+    assert_eq!(kinds(&record, &stored([])), [ProblemKind::Version]);
+    record.child.as_mut().unwrap().precondition = Precondition::Absent;
     assert!(judged(&record, &stored([])).is_ok());
-    record.child.as_mut().unwrap().if_match = Some(1);
+    record.nhs_number = number("9990000018");
+    assert_eq!(kinds(&record, &stored([])), [ProblemKind::Version]);
+    record.child.as_mut().unwrap().precondition = Precondition::Version(2);
+    assert!(judged(&record, &stored([])).is_ok());
+    record.child.as_mut().unwrap().precondition = Precondition::Version(1);
     assert_eq!(kinds(&record, &stored([])), [ProblemKind::Version]);
 }
 
@@ -364,20 +376,113 @@ fn a_plan_named_by_id_obeys_if_match_and_keeps_its_type() {
 }
 
 #[test]
-fn conditions_of_a_content_key() {
-    let held = stored([plan(7, ChildProtection, "2026-09-14", None, "CPP-1")]);
-    let record = |start, local_id, condition| {
-        let change = put(0, ChildProtection, start, Some("2026-11-01"), local_id);
-        plans_only([PlanChange { key: PlanKey::Content(condition), ..change }])
-    };
-    let unchanged = [PlanWrite::Unchanged { entry: 0, id: id(7) }];
-    assert_eq!(writes(&record("2026-09-14", "", Condition::Absent), &held), unchanged);
-    assert_eq!(writes(&record("2026-09-14", "", Condition::Absent), &stored([])).len(), 1);
-    assert_eq!(writes(&record("2026-09-14", "", Condition::Version(3)), &held).len(), 1);
-    assert_eq!(kinds(&record("2026-09-14", "", Condition::Version(4)), &held), [ProblemKind::Version]);
-    assert_eq!(kinds(&record("2026-01-14", "", Condition::Version(3)), &stored([])), [ProblemKind::Version]);
+fn criteria_find_none_one_or_several_plans() {
+    let held = stored([
+        plan(7, ChildProtection, "2025-01-10", Some("2026-10-01"), "CPP-1"),
+        plan(8, LookedAfter, "2026-09-14", None, ""),
+    ]);
+    let ended = || put(0, ChildProtection, "2025-01-12", Some("2026-10-02"), "");
+    let record = |change: PlanChange, criteria| plans_only([PlanChange { key: PlanKey::Criteria(criteria), ..change }]);
+    let search =
+        |plan_type, local_id: &str| PlanCriteria { plan_type, local_id: local(local_id), ..Default::default() };
+
+    // The one that is found is meant, whatever its start.
+    for criteria in [search(Some(ChildProtection), ""), search(None, "CPP-1"), search(Some(ChildProtection), "CPP-1")] {
+        let updated = [update(0, 7, "2025-01-12", Some("2026-10-02"), "CPP-1")];
+        assert_eq!(writes(&record(ended(), criteria), &held), updated);
+    }
+    assert_eq!(kinds(&record(ended(), search(None, "")), &held), [ProblemKind::Several]);
+    // None is found: a new one, or the one that a create would mean.
+    let new = put(0, ChildProtection, "2026-10-20", None, "CPP-2");
+    assert!(matches!(writes(&record(new.clone(), search(None, "CPP-2")), &held)[..], [PlanWrite::Create { .. }]));
+    let named = put(0, LookedAfter, "2026-09-14", None, "LAC-1");
+    assert_eq!(writes(&record(named, search(None, "LAC-1")), &held), [update(0, 8, "2026-09-14", None, "LAC-1")]);
+    let other_type = put(0, LookedAfter, "2026-09-14", None, "");
+    assert_eq!(faulty(&record(other_type, search(None, "CPP-1")), &held), [(0, Cpr07, "code")]);
+
+    let kept = PlanCriteria { keeps: true, ..search(Some(ChildProtection), "") };
+    assert_eq!(writes(&record(ended(), kept.clone()), &held), [PlanWrite::Unchanged { entry: 0, id: id(7) }]);
+    let several = PlanCriteria { keeps: true, ..search(None, "") };
+    assert_eq!(kinds(&record(ended(), several), &held), [ProblemKind::Several]);
+    assert_eq!(
+        writes(
+            &record(put(0, Unborn, "2026-10-20", None, ""), PlanCriteria { plan_type: Some(Unborn), ..kept }),
+            &held
+        )
+        .len(),
+        1
+    );
 }
 
+#[test]
+fn criteria_obey_preconditions_and_the_id_in_the_body() {
+    let held = stored([plan(7, ChildProtection, "2026-09-14", None, "CPP-1")]);
+    let record = |criteria: PlanCriteria| {
+        let change = put(0, ChildProtection, "2026-09-14", Some("2026-11-01"), "");
+        plans_only([PlanChange { key: PlanKey::Criteria(criteria), ..change }])
+    };
+    let when = |precondition| PlanCriteria { plan_type: Some(ChildProtection), precondition, ..Default::default() };
+    for (precondition, at_one, at_none) in [
+        (Precondition::None, true, true),
+        (Precondition::Exists, true, false),
+        (Precondition::Version(3), true, false),
+        (Precondition::Version(4), false, false),
+        (Precondition::Absent, false, true),
+    ] {
+        for (held, holds) in [(&held, at_one), (&stored([]), at_none)] {
+            let criteria = when(precondition);
+            if holds {
+                assert_eq!(writes(&record(criteria), held).len(), 1, "{precondition:?}");
+            } else {
+                assert_eq!(kinds(&record(criteria), held), [ProblemKind::Version], "{precondition:?}");
+            }
+        }
+    }
+    let with_id = |body_id: String| PlanCriteria { body_id: Some(body_id), ..when(Precondition::None) };
+    assert_eq!(writes(&record(with_id(id(7).to_string())), &held).len(), 1);
+    assert_eq!(kinds(&record(with_id(id(8).to_string())), &held), [ProblemKind::OtherId]);
+    assert_eq!(kinds(&record(with_id(id(7).to_string())), &stored([])), [ProblemKind::OtherId]);
+}
+
+#[test]
+fn a_delete_by_criteria_finds_one_plan() {
+    let held = stored([
+        plan(7, ChildProtection, "2026-09-14", None, "A"),
+        plan(8, LookedAfter, "2026-09-14", None, "A"),
+        deleted(plan(9, Unborn, "2026-09-14", None, "B")),
+    ]);
+    let delete = |plan_type, local_id: &str| {
+        let criteria = PlanCriteria { plan_type, local_id: local(local_id), ..PlanCriteria::default() };
+        let action = PlanAction::Delete { start: None };
+        plans_only([PlanChange {
+            entry: 0,
+            plan_type,
+            local_id: local(local_id),
+            key: PlanKey::Criteria(criteria),
+            action,
+        }])
+    };
+    assert_eq!(writes(&delete(Some(LookedAfter), ""), &held), [PlanWrite::Delete { entry: 0, id: id(8) }]);
+    assert_eq!(writes(&delete(Some(ChildProtection), "A"), &held), [PlanWrite::Delete { entry: 0, id: id(7) }]);
+    assert_eq!(kinds(&delete(None, "A"), &held), [ProblemKind::Several]);
+    assert_eq!(kinds(&delete(None, ""), &held), [ProblemKind::Several]);
+    for (plan_type, local_id) in [(None, "B"), (Some(Unborn), "B"), (Some(Unborn), "")] {
+        let repeated = [PlanWrite::AlreadyDeleted { entry: 0, id: id(9) }];
+        assert_eq!(writes(&delete(plan_type, local_id), &held), repeated);
+    }
+    assert_eq!(kinds(&delete(None, "C"), &held), [ProblemKind::Rule]);
+    assert_eq!(kinds(&delete(Some(Unborn), "C"), &held), [ProblemKind::Rule]);
+}
+
+#[test]
+fn a_record_does_not_delete_what_it_sends_by_the_same_criteria() {
+    let held = stored([plan(7, ChildProtection, "2026-09-14", None, "A")]);
+    let criteria = || PlanKey::Criteria(PlanCriteria { local_id: local("A"), ..PlanCriteria::default() });
+    let action = PlanAction::Delete { start: None };
+    let delete = PlanChange { entry: 0, plan_type: None, local_id: local("A"), key: criteria(), action };
+    let again = PlanChange { key: criteria(), ..put(1, ChildProtection, "2026-10-14", None, "A") };
+    assert_eq!(faulty(&plans_only([delete, again]), &held), [(0, Cpr07, ""), (1, Cpr07, "")]);
+}
 #[test]
 fn dates_are_checked() {
     for (start, end, element) in [

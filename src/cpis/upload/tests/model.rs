@@ -169,7 +169,7 @@ fn any_change() -> impl Strategy<Value = PlanChange> {
             0 => PlanAction::Delete { start: Some(start) },
             _ => PlanAction::Put { start, end },
         };
-        PlanChange { entry: 0, key: PlanKey::Content(Condition::None), plan_type: Some(plan_type), local_id, action }
+        PlanChange { entry: 0, key: PlanKey::Content, plan_type: Some(plan_type), local_id, action }
     })
 }
 

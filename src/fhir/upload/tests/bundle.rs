@@ -122,31 +122,35 @@ fn a_fault_inside_an_entry_refuses_only_its_record() {
     assert_eq!(transaction_status(&transaction.issues()), 400);
     let only_rules = read("transaction", &[entries[3].clone()]);
     assert_eq!(transaction_status(&only_rules.issues()), 422);
-    let stale = with(put_patient(ROBIN), "/request/ifMatch", json!("W/\"x\""));
-    assert_eq!(transaction_status(&read("transaction", &[entries[3].clone(), stale]).issues()), 412);
+    let malformed = with(put_patient(ROBIN), "/request/ifMatch", json!("3"));
+    assert_eq!(transaction_status(&read("transaction", &[entries[3].clone(), malformed]).issues()), 400);
 }
 
 #[test]
 fn what_an_entry_asks_for_is_read() {
     let by_id = with(flag(ROBIN, "CPP-1"), "/id", json!(PLAN));
     let if_match = |entry: Value| with(entry, "/request/ifMatch", json!("W/\"3\""));
-    let key = PlanKey::Id { id: PLAN.parse().unwrap(), if_match: Some(3) };
-    let at_version = PlanKey::Content(Condition::Version(3));
+    let key = PlanKey::Id { id: PLAN.parse().unwrap(), precondition: Precondition::Version(3) };
+    let search = |plan_type, precondition, keeps| {
+        let local_id = LocalPlanId::parse("CPP-1");
+        PlanKey::Criteria(PlanCriteria { plan_type, local_id, body_id: None, precondition, keeps })
+    };
+    let at_version = search(Some(PlanType::ChildProtection), Precondition::Version(3), false);
     let deleted = PlanAction::Delete { start: None };
     let criteria = format!("Flag?patient={ROBIN}&identifier=CPP-1&code=342191000000101");
     let if_none = with(post_flag(ROBIN, "CPP-1"), "/request/ifNoneExist", json!("identifier=CPP-1"));
     for (entry, key, action) in [
         (if_match(entry("PUT", &format!("Flag/{PLAN}"), by_id)), key, put()),
         (if_match(entry("PUT", &criteria, flag(ROBIN, "CPP-1"))), at_version.clone(), put()),
-        (entry("PUT", "/Flag?identifier=CPP-1", flag(ROBIN, "CPP-1")), content(), put()),
+        (entry("PUT", "/Flag?identifier=CPP-1", flag(ROBIN, "CPP-1")), search(None, Precondition::None, false), put()),
         (if_match(entry("DELETE", &criteria, Value::Null)), at_version, deleted),
-        (if_none, PlanKey::Content(Condition::Absent), put()),
+        (if_none, search(None, Precondition::None, true), put()),
     ] {
         let upload = read("batch", std::slice::from_ref(&entry));
         assert_eq!(content_of(&upload, 0).plans, [plan_change(0, key, "CPP-1", action)], "{entry}");
     }
     let child = read("batch", &[if_match(put_patient(ROBIN))]);
-    assert_eq!(content_of(&child, 0).child.as_ref().and_then(|child| child.if_match), Some(3));
+    assert_eq!(content_of(&child, 0).child.as_ref().map(|child| child.precondition), Some(Precondition::Version(3)));
 }
 
 #[test]

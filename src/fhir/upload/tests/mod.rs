@@ -13,10 +13,10 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     cpis::types::{
-        LocalPlanId, NhsNumber, OdsCode, PlanType,
+        LocalPlanId, NhsNumber, OdsCode, PlanType, Precondition,
         child::Demographics,
         upload::{
-            ChildChange, Condition, FileCode, PlanAction, PlanChange, PlanKey, Problem, ProblemKind, RecordChange,
+            ChildChange, FileCode, PlanAction, PlanChange, PlanCriteria, PlanKey, Problem, ProblemKind, RecordChange,
             RecordCode,
         },
     },
@@ -103,7 +103,7 @@ fn child_change(entry: usize) -> ChildChange {
             birth_date: day("2017-05-11"),
         },
         local_id: Some("LCS-0042".to_owned()),
-        if_match: None,
+        precondition: Precondition::None,
     }
 }
 
@@ -118,7 +118,7 @@ fn plan_change(entry: usize, key: PlanKey, local_id: &str, action: PlanAction) -
 }
 
 fn content() -> PlanKey {
-    PlanKey::Content(Condition::None)
+    PlanKey::Content
 }
 
 fn put() -> PlanAction {

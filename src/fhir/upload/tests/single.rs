@@ -14,7 +14,7 @@ fn create(flag: &Value) -> Result<(NhsNumber, PlanChange), Vec<Issue>> {
 }
 
 fn update() -> FlagRequest {
-    FlagRequest::Update { id: PLAN.parse().unwrap(), if_match: Some(3) }
+    FlagRequest::Update { id: PLAN.parse().unwrap(), precondition: Precondition::Version(3) }
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn all_problems_of_a_flag_are_told_at_once_and_none_tells_a_value() {
 fn an_update_names_the_same_id_twice() {
     let read = |flag: &Value| read_flag(flag, &update(), &reading());
     let right = with(flag(ROBIN, "CPP-1"), "/id", json!(PLAN));
-    let key = PlanKey::Id { id: PLAN.parse().unwrap(), if_match: Some(3) };
+    let key = PlanKey::Id { id: PLAN.parse().unwrap(), precondition: Precondition::Version(3) };
     assert_eq!(read(&right).unwrap().1, plan_change(0, key, "CPP-1", put()));
     assert_eq!(places(&read(&flag(ROBIN, "CPP-1")).unwrap_err()), [("Flag.id", None)]);
     let other = with(flag(ROBIN, "CPP-1"), "/id", json!("4f0f6d2e-0000-4000-8000-000000000002"));
@@ -140,13 +140,18 @@ fn criteria_are_read_and_must_agree_with_the_flag() {
         assert!(Criteria::parse(bad).is_err(), "{bad}");
     }
 
+    let named = |precondition, keeps| {
+        let local_id = LocalPlanId::parse("CPP-1");
+        PlanKey::Criteria(PlanCriteria { local_id, precondition, keeps, ..PlanCriteria::default() })
+    };
     let conditional = |query| {
-        let request = FlagRequest::Conditional { criteria: Criteria::parse(query).unwrap(), if_match: None };
+        let request =
+            FlagRequest::Conditional { criteria: Criteria::parse(query).unwrap(), precondition: Precondition::None };
         read_flag(&flag(ROBIN, "CPP-1"), &request, &reading())
     };
     assert_eq!(
         conditional("identifier=CPP-1&patient=9990000018").unwrap().1,
-        plan_change(0, content(), "CPP-1", put())
+        plan_change(0, named(Precondition::None, false), "CPP-1", put())
     );
     assert_eq!(places(&conditional("identifier=CPP-2").unwrap_err()), [("Flag.identifier", Some(RecordCode::Cpr07))]);
     assert_eq!(places(&conditional("patient=9990000026").unwrap_err()), [("Flag.subject", Some(RecordCode::Cpr07))]);
@@ -155,20 +160,27 @@ fn criteria_are_read_and_must_agree_with_the_flag() {
     let request = FlagRequest::Create { if_none_exist: Some(Criteria::parse("identifier=CPP-1").unwrap()) };
     let unnamed = with(flag(ROBIN, "x"), "/identifier", Value::Null);
     let (_, change) = read_flag(&unnamed, &request, &reading()).unwrap();
-    assert_eq!(change, plan_change(0, PlanKey::Content(Condition::Absent), "CPP-1", put()));
+    assert_eq!(change, plan_change(0, named(Precondition::None, true), "CPP-1", put()));
 }
 
 #[test]
 fn if_match_names_one_version() {
-    assert_eq!((if_match("W/\"3\""), if_match("\"12\"")), (Ok(3), Ok(12)));
-    for bad in ["", "*", "3", "W/\"0\"", "W/\"-1\"", "W/\"3\", W/\"4\"", "W/\"x\""] {
-        assert_eq!(single_status(&[if_match(bad).unwrap_err()]), 412, "{bad}");
+    for (text, expected) in [
+        ("W/\"3\"", Precondition::Version(3)),
+        ("\"12\"", Precondition::Version(12)),
+        ("*", Precondition::Exists),
+        ("W/\"x\"", Precondition::Version(0)),
+    ] {
+        assert_eq!(if_match(text), Ok(expected), "{text}");
+    }
+    for bad in ["", "3", "W/3", "W/\"3\", W/\"4\""] {
+        assert_eq!(single_status(&[if_match(bad).unwrap_err()]), 400, "{bad}");
     }
 }
 
 #[test]
 fn a_patient_is_read_by_its_registered_name() {
-    let read = |patient: &Value| read_patient(patient, number(ROBIN), None, &reading());
+    let read = |patient: &Value| read_patient(patient, number(ROBIN), Precondition::None, &reading());
     assert_eq!(read(&patient(ROBIN)), Ok(child_change(0)));
     let official =
         with(patient(ROBIN), "/name", json!([{"family": "Plain"}, {"use": "official", "family": "Testcase"}]));
@@ -184,7 +196,7 @@ fn a_patient_is_read_by_its_registered_name() {
 
 #[test]
 fn an_organization_is_the_senders_own_with_a_duty_number() {
-    let read = |organization: &Value, id| read_organization(organization, id, None, &reading());
+    let read = |organization: &Value, id| read_organization(organization, id, Precondition::None, &reading());
     let change = read(&organization(), "Z9A").unwrap();
     assert!(change.duty_phone == Phone::parse("01632960999").unwrap());
     assert!(change.office_phone == Phone::parse("01632960100").ok());
@@ -224,15 +236,15 @@ fn what_an_owner_is_shown_can_be_sent_back() {
         created: now,
     };
     let sent = |resource: Resource| serde_json::to_value(resource).unwrap();
-    let own = read_organization(&sent(render::organization(&authority).into()), "Z9A", None, &reading());
+    let own = read_organization(&sent(render::organization(&authority).into()), "Z9A", Precondition::None, &reading());
     assert!(own.is_ok(), "{own:?}");
 
-    let shown = ShownPlan { plan, active: false, nhs_number: number(ROBIN), authority };
+    let shown = ShownPlan { plan, active: false, closes: None, settled: false, nhs_number: number(ROBIN), authority };
     let flag = sent(render::flag(&shown, View::Owner { now, zone: London }).into());
     let (nhs, change) = read_flag(&flag, &update(), &reading()).unwrap();
     assert!(nhs == number(ROBIN));
     let action = PlanAction::Put { start: day("2026-09-14"), end: Some(day("2026-10-30")) };
-    let key = PlanKey::Id { id: PLAN.parse().unwrap(), if_match: Some(3) };
+    let key = PlanKey::Id { id: PLAN.parse().unwrap(), precondition: Precondition::Version(3) };
     assert_eq!(change, plan_change(0, key, "CPP-1", action));
 }
 
@@ -244,6 +256,7 @@ fn the_status_of_a_single_interaction_follows_its_issues() {
         assert_eq!(issue.expression, ["Flag.period"]);
         single_status(&[issue])
     };
-    let kinds = [ProblemKind::Rule, ProblemKind::Version, ProblemKind::NotFound, ProblemKind::Gone];
-    assert_eq!(kinds.map(status), [422, 412, 404, 410]);
+    let kinds = [ProblemKind::Rule, ProblemKind::Version, ProblemKind::Several, ProblemKind::NotFound];
+    assert_eq!(kinds.map(status), [422, 412, 412, 404]);
+    assert_eq!([ProblemKind::Gone, ProblemKind::OtherId].map(status), [410, 400]);
 }

@@ -37,7 +37,12 @@ pub(super) const RULES: &[Invariant] = &[
         "cpis-care-provider",
         |v| {
             let mut coded = list(v, "type").iter().flat_map(|t| list(t, "coding"));
-            coded.any(|c| (text(c, "system"), text(c, "code")) == (Some(system::ORGANIZATION_TYPE), Some("prov")))
+            // A body that oversees the service answers no calls about children either.
+            coded.any(|c| match (text(c, "system"), text(c, "code")) {
+                (Some(system::ORGANIZATION_TYPE), Some("prov")) => true,
+                (Some(own), Some("oversight")) => system::is_cpis_organization(own),
+                _ => false,
+            })
         },
         "The organisation is not a care provider.",
     ),
