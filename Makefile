@@ -5,13 +5,14 @@
 # make schemathesis  asks the sandbox whatever its API description allows (LONG=--long takes its time)
 # make test-release  the Postman collection against the release build
 # make tour          runs the README's tour against the sandbox that `make run` started and rewrites it
+# make postman-examples  runs the Postman collection on a fresh sandbox and saves what was answered as its examples
 
 TOOLS := $(CURDIR)/target/tools
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test schemas test-release tour install-build install-test format lint unit tests newman openapi \
-    api-page schemathesis licences
+    api-page schemathesis licences postman-examples
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -68,6 +69,10 @@ newman:
 	cargo build --locked
 	scripts/test-newman.sh "$(TARGET)/debug/cpis-gateway"
 
+postman-examples: install-test
+	cargo build --locked
+	scripts/on-fresh-sandbox.sh "$(TARGET)/debug/cpis-gateway" scripts/postman-examples.mjs
+
 # The API's description as the sandbox serves it, judged by a validator that is not ours.
 openapi:
 	cargo build --locked
@@ -81,7 +86,7 @@ api-page:
 # Whatever the description allows, and what it doesn't, by property-based testing: no 5xx, nothing undescribed.
 schemathesis:
 	cargo build --locked
-	scripts/with-sandbox.sh "$(TARGET)/debug/cpis-gateway" \
+	scripts/on-fresh-sandbox.sh "$(TARGET)/debug/cpis-gateway" \
 	    "$(TOOLS)/openapi/bin/python" scripts/ask_everything.py $(LONG)
 
 # Licences, banned crates and sources. Advisories need a database from the network: CONTRIBUTING.md.

@@ -2,9 +2,9 @@
 may ask, without a token the rest. Every answer must be one that is described: no 5xx, no other status, header, content
 type or body, and nothing accepted that the description refuses.
 
-    ask_everything.py [--long] BASE_URL SANDBOX_JSON
+    ask_everything.py [--long]
 
-Deterministic but for the order in which requests arrive. Prints no token.
+It finds BASE_URL and SANDBOX_JSON in its environment (on-fresh-sandbox.sh). Deterministic but for the order in which requests arrive. Prints no token.
 """
 
 import json
@@ -97,8 +97,7 @@ def run(sandbox, role, plan, longer, directory):
 
 def main():
     longer = "--long" in sys.argv
-    base_url, directory = [word for word in sys.argv[1:] if word != "--long"]
-    sandbox = Sandbox(base_url, json.loads(pathlib.Path(directory).read_text()))
+    sandbox = Sandbox(os.environ["BASE_URL"], json.loads(pathlib.Path(os.environ["SANDBOX_JSON"]).read_text()))
     plan = sandbox.plan()
     with tempfile.TemporaryDirectory() as directory:
         results = [run(sandbox, role, plan, longer, pathlib.Path(directory)) for role in ROLES]

@@ -3,7 +3,7 @@
 # BASE_URL is the FHIR base, SANDBOX_JSON the file that the sandbox writes beside its database.
 set -eu
 
-exec node - "$(dirname "$0")/../postman/sandbox.postman_environment.json" "$1" "$2" <<'END'
+exec node - "$(dirname "$0")/../postman/sandbox.postman_environment.json" "$1" "$2" <<'SCRIPT'
 const fs = require("fs");
 const [template, baseUrl, sandboxFile] = process.argv.slice(2);
 const environment = JSON.parse(fs.readFileSync(template, "utf8"));
@@ -13,33 +13,37 @@ const need = (value, what) => {
   if (value === undefined) throw new Error(`${sandboxFile} holds no ${what}`);
   return value;
 };
-const organization = (role, more = () => true) =>
-  need(sandbox.organizations.find((o) => o.role === role && more(o)), `organization of role ${role}`).ods;
+const ofRole = (role) => sandbox.organizations.filter((o) => o.role === role).map((o) => o.ods);
+const [authority, otherAuthority] = ofRole("local-authority");
+const unscheduled = sandbox.organizations.filter((o) => o.care_setting === "unscheduled").map((o) => o.ods);
+const inUnscheduledCare = (user) => user.role === "clinical" && unscheduled.includes(user.organization);
+const clinician = need(sandbox.users.find(inUnscheduledCare), "clinical user of an unscheduled care setting");
+// A device's id is a client id, a person's an SDS user id: twelve digits.
+const isDevice = (user) => user.organization === clinician.organization && !/^\d{12}$/.test(user.id);
 
-const clinician = need(
-  sandbox.users.find(
-    (u) =>
-      u.role === "clinical" &&
-      sandbox.organizations.some((o) => o.ods === u.organization && o.care_setting === "unscheduled"),
-  ),
-  "clinical user of an unscheduled care setting",
-);
-const child = need(sandbox.uploadable[0], "uploadable child");
+// The fields of a child that can be uploaded, each name with a prefix.
+const child = (prefix, index) => {
+  const fields = Object.entries(need(sandbox.uploadable[index], "child to upload"));
+  return Object.fromEntries(fields.map(([name, value]) => [`${prefix}_${name}`, value]));
+};
+const server = new URL(baseUrl).origin;
 const values = {
+  server_url: server,
   base_url: baseUrl.replace(/\/$/, ""),
-  root: new URL(baseUrl).origin,
+  sandbox_url: server,
   clinical_organization: clinician.organization,
   clinical_user: clinician.id,
-  authority_organization: organization("local-authority"),
-  auditor_organization: organization("auditor"),
+  clinical_device: need(sandbox.users.find(isDevice), "device of the clinician's organisation").id,
+  authority_organization: authority,
+  other_authority_organization: otherAuthority,
+  auditor_organization: ofRole("auditor")[0],
+  administrator_organization: ofRole("administrator")[0],
   ...sandbox.examples,
-  upload_nhs_number: child.nhs_number,
-  upload_family: child.family,
-  upload_given: child.given,
-  upload_birth_date: child.birth_date,
+  ...child("upload", 0),
+  ...child("versions", 1),
 };
 for (const variable of environment.values) {
   if (variable.key in values) variable.value = need(values[variable.key], variable.key);
 }
 process.stdout.write(JSON.stringify(environment, null, 2) + "\n");
-END
+SCRIPT

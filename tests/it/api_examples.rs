@@ -9,9 +9,12 @@ use std::{
 use cpis_gateway::fhir::validate::{Profile, Validators};
 use serde_json::{Value, json};
 
-use crate::harness::{
-    Backend, CPP, Child, LAC, Reply, StableIds, TestApp, bundle, number,
-    upload::{entry, with, with_local_id},
+use crate::{
+    api_pages::shown::{Settled, without_token_tails},
+    harness::{
+        Backend, CPP, Child, LAC, Reply, TestApp, bundle, number,
+        upload::{entry, with, with_local_id},
+    },
 };
 
 const FILE: &str = "src/http/openapi/examples.json";
@@ -50,8 +53,8 @@ impl Kept {
     /// The file's content: with stable ids, and with the address that the document replaces by its own.
     fn text(&self, app: &TestApp) -> String {
         let all = json!({"requests": self.requests, "responses": self.responses, "refusals": self.refusals});
-        let text = serde_json::to_string_pretty(&all).expect("JSON").replace(&app.base, BASE);
-        StableIds::default().apply(&text) + "\n"
+        let text = serde_json::to_string_pretty(&all).expect("JSON");
+        Settled::new(vec![(app.base.clone(), BASE.to_owned())]).text(&text) + "\n"
     }
 }
 
@@ -118,11 +121,7 @@ async fn overseen(app: &TestApp, kept: &mut Kept) {
     let event = &app.audit_of(robin.nhs()).await[0];
     let event = event["id"].as_str().expect("an id");
     let mut event = auditor.get(&format!("/AuditEvent/{event}")).await;
-    for agent in event.json["agent"].as_array_mut().expect("agents") {
-        if let Some(token_id) = agent.pointer_mut("/policy/0") {
-            *token_id = json!("YDOh8AgPhzzH-M70D8w2c1LG-PnqDHp2");
-        }
-    }
+    without_token_tails(&mut event.json);
     kept.answer("read-AuditEvent", event);
 }
 

@@ -5,6 +5,7 @@
 mod harness;
 
 mod api_examples;
+mod api_pages;
 mod audit;
 mod callers;
 mod concurrency;
@@ -26,4 +27,3 @@ mod store_parity;
 mod subscriptions;
 mod two_authorities;
 mod upload;
-mod upload_page;

@@ -93,7 +93,9 @@ fn of_searchset(bundle: &Value) -> Vec<String> {
         }
         let (kind, id) =
             (resource["resourceType"].as_str().unwrap_or_default(), resource["id"].as_str().unwrap_or_default());
-        if id.is_empty() || !entry["fullUrl"].as_str().is_some_and(|url| url.ends_with(&format!("/{kind}/{id}"))) {
+        // Parameters have no address of their own: those of Subscription/$status carry their id as a UUID.
+        let address = if kind == "Parameters" { format!("urn:uuid:{id}") } else { format!("/{kind}/{id}") };
+        if id.is_empty() || !entry["fullUrl"].as_str().is_some_and(|url| url.ends_with(&address)) {
             faults.push(format!("entry {index} has not the fullUrl of its resource"));
         }
         if !seen.insert(format!("{kind}/{id}")) {

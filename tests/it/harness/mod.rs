@@ -7,7 +7,6 @@ mod database;
 mod fixtures;
 pub mod postgres;
 mod raw;
-mod stable_ids;
 mod store;
 mod tables;
 pub mod upload;
@@ -15,7 +14,6 @@ pub mod upload;
 pub use app::{Backend, TestApp, noon, ods};
 pub use call::{Reply, Request};
 pub use fixtures::{CPP, Child, LAC, UCP, authority, bundle, child, number};
-pub use stable_ids::StableIds;
 
 /// Makes of one async test, written for a [`Backend`], two: one for each store.
 macro_rules! on_both_stores {
