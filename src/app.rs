@@ -24,6 +24,7 @@ use crate::{
     fhir::validate::{SchemaFault, Validators},
     http::{
         self,
+        definitions::{PublishFault, Published, TokensFrom},
         sandbox::Sandbox,
         service::{HttpSettings, Service},
     },
@@ -61,6 +62,8 @@ pub enum StartFault {
     Sandbox(#[from] SandboxFault),
     #[error(transparent)]
     Schema(#[from] SchemaFault),
+    #[error(transparent)]
+    Publish(#[from] PublishFault),
     #[error("the client of hooks: {0}")]
     Hooks(#[from] HookFault),
     #[error("the server stopped: {0}")]
@@ -198,19 +201,25 @@ impl App {
             base_url.clone(),
             process.clone(),
         ));
+        let http = HttpSettings {
+            base_url,
+            base_path: settings.base_path.clone(),
+            scheduled_care: settings.access.scheduled_care,
+            pds_mode: settings.pds.mode,
+            body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
+            max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
+            allow_plain_hooks: settings.sandbox,
+        };
+        let tokens_from = TokensFrom {
+            sandbox: settings.sandbox,
+            issuers: settings.auth.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
+        };
         let service = Data::new(Service {
             gateway: gateway.clone(),
             tokens: Arc::new(Tokens::new(issuers)?),
             validators: Validators::shared()?,
-            settings: HttpSettings {
-                base_url,
-                base_path: settings.base_path.clone(),
-                scheduled_care: settings.access.scheduled_care,
-                pds_mode: settings.pds.mode,
-                body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
-                max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
-                allow_plain_hooks: settings.sandbox,
-            },
+            published: Published::new(&http, &tokens_from)?,
+            settings: http,
             sandbox,
         });
         Ok(Self { gateway, notifier, service, signer, process, settings, listener, address })

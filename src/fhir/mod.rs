@@ -3,6 +3,7 @@
 
 pub mod datatype;
 pub mod date;
+pub mod definitions;
 pub mod etag;
 pub mod json;
 pub mod outcome;

@@ -214,6 +214,17 @@ pub fn loaded(diagnostics: impl Into<String>) -> OperationOutcomeIssue {
     }
 }
 
+/// What is said when there is nothing to say: R4 has no empty outcome.
+pub fn nothing_wrong(diagnostics: impl Into<String>) -> OperationOutcome {
+    let issue = OperationOutcomeIssue {
+        severity: Severity::Information.code().to_owned(),
+        code: IssueCode::Informational.code().to_owned(),
+        diagnostics: Some(diagnostics.into()),
+        ..OperationOutcomeIssue::default()
+    };
+    OperationOutcome { issue: vec![issue], ..OperationOutcome::default() }
+}
+
 /// What the owner of a deleted plan finds in its history: the Flag's status since then.
 pub fn deleted_plan() -> OperationOutcome {
     let issue = OperationOutcomeIssue {

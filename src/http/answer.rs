@@ -1,6 +1,6 @@
 //! An answer before it becomes an HTTP response.
 
-use actix_web::http::StatusCode;
+use actix_web::{http::StatusCode, web::Bytes};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -11,16 +11,23 @@ use crate::fhir::{etag, outcome::operation_outcome, resource::Resource, subset::
 pub struct Answer {
     pub status: StatusCode,
     pub resource: Option<Resource>,
+    /// JSON that is written already, instead of a resource.
+    pub written: Option<Bytes>,
     pub headers: Vec<(&'static str, String)>,
 }
 
 impl Answer {
     pub fn ok(resource: impl Into<Resource>) -> Self {
-        Self { status: StatusCode::OK, resource: Some(resource.into()), headers: Vec::new() }
+        Self { status: StatusCode::OK, resource: Some(resource.into()), ..Self::empty(StatusCode::OK) }
+    }
+
+    /// JSON that is written already.
+    pub fn written(json: Bytes) -> Self {
+        Self { written: Some(json), ..Self::empty(StatusCode::OK) }
     }
 
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, resource: None, headers: Vec::new() }
+        Self { status, resource: None, written: None, headers: Vec::new() }
     }
 
     #[must_use]
@@ -55,7 +62,7 @@ impl Answer {
 impl From<&Refusal> for Answer {
     fn from(refusal: &Refusal) -> Self {
         let outcome = refusal.outcome.as_deref().cloned().unwrap_or_else(|| operation_outcome(&refusal.issues));
-        Self { status: refusal.status(), resource: Some(outcome.into()), headers: refusal.headers.clone() }
+        Self { headers: refusal.headers.clone(), ..Self::ok(outcome).with_status(refusal.status()) }
     }
 }
 

@@ -65,6 +65,21 @@ pub struct Call {
     pub interaction: Interaction,
 }
 
+/// What the handler of an open route gets: nobody is asked who they are, and what is answered is about no person.
+pub struct OpenCall<'a> {
+    pub service: &'a Service,
+    /// The route's type of resource; empty for what belongs to the system.
+    pub resource: &'static str,
+    /// Those that the route knows.
+    pub parameters: &'static [search::Parameter],
+    /// `{id}` of the route's path.
+    pub id: String,
+    pub query: Query,
+    pub headers: &'a HeaderMap,
+    /// Path and query as sent, for the `self` link.
+    pub path_and_query: String,
+}
+
 impl Call {
     /// The UUID in the path, spelled as this server gives it: another spelling is another id.
     ///
@@ -126,11 +141,7 @@ async fn answer_for(
 ) -> Result<Answer, Refusal> {
     if let Some(route) = route.filter(|route| route.is_open()) {
         ids?;
-        acceptable(request, request.query_string())?;
-        let query = Query::parse(request.query_string())?;
-        query.check(&[route.parameters, FORMAT])?;
-        written_as_asked(&query)?;
-        return route.open(service);
+        return open_answer(service, route, request, payload).await;
     }
     // Two different tokens are no token: which of them counts must not depend on their order.
     let mut tokens = request.headers().get_all("authorization").map(|value| value.to_str().unwrap_or("?").to_owned());
@@ -152,16 +163,13 @@ async fn answer_for(
     };
     let result = async {
         ids?;
-        if request.uri().to_string().len() > LONGEST_TARGET {
-            let text = format!("The URL is longer than {LONGEST_TARGET} bytes. Please search by POST _search.");
-            return Err(Refusal::new(Case::Parameter, text).with_code(IssueCode::TooLong));
-        }
+        check_target(request)?;
         let route = route.ok_or_else(|| routes.refuse_unknown(&service.settings.base_path, request))?;
         route.permit(&caller)?;
         // It counts for clinicians alone; but what nobody could mean is never passed over.
         unscheduled::declared(request.headers())?;
         let body = read_body(service, route, request, payload).await?;
-        let (query, ignored) = read_query(route, &caller, request, &body, &mut seen)?;
+        let (query, ignored) = read_query(route, Some(&caller), request, &body, &mut seen)?;
         let subset = subset_of(route, &query)?;
         if route.is_form() {
             // What was searched for is in the audit, whichever way it was sent.
@@ -197,6 +205,36 @@ async fn answer_for(
             Err(refusal)
         }
     }
+}
+
+fn check_target(request: &HttpRequest) -> Result<(), Refusal> {
+    if request.uri().to_string().len() <= LONGEST_TARGET {
+        return Ok(());
+    }
+    let text = format!("The URL is longer than {LONGEST_TARGET} bytes. Please search by POST _search.");
+    Err(Refusal::new(Case::Parameter, text).with_code(IssueCode::TooLong))
+}
+
+/// The answer of a route that asks nobody who they are; a token that is sent all the same is not looked at.
+async fn open_answer(
+    service: &Service,
+    route: &Route,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Answer, Refusal> {
+    check_target(request)?;
+    let id = route.id_of(&service.settings.base_path, request.path());
+    let body = read_body(service, route, request, payload).await?;
+    let (query, _) = read_query(route, None, request, &body, &mut Seen::of(Some(route), "", ""))?;
+    route.open(&OpenCall {
+        service,
+        resource: route.resource.unwrap_or_default(),
+        parameters: route.parameters,
+        id,
+        query,
+        headers: request.headers(),
+        path_and_query: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+    })
 }
 
 /// What could be read of a request before it was refused.
@@ -316,7 +354,7 @@ async fn collect(payload: &mut Payload, limit: usize, too_long: impl Fn() -> Ref
 /// it thinks (design 3).
 fn read_query(
     route: &Route,
-    caller: &Caller,
+    caller: Option<&Caller>,
     request: &HttpRequest,
     body: &Bytes,
     seen: &mut Seen,
@@ -329,20 +367,17 @@ fn read_query(
     }
     seen.patient = seen.patient.or_else(|| query.patient_for_audit());
     let known = [route.parameters, FORMAT];
-    let lenient = route.interaction == Interaction::SearchType && caller.role != Role::Clinical && is_lenient(request)?;
+    let may_be = route.interaction == Interaction::SearchType && caller.is_some_and(|by| by.role != Role::Clinical);
+    let lenient = may_be && is_lenient(request)?;
     let ignored = if lenient { query.without_unknown(&known) } else { Vec::new() };
     query.check(&known)?;
-    written_as_asked(&query)?;
-    Ok((query, ignored))
-}
-
-/// What every route takes: JSON alone, indented or not.
-fn written_as_asked(query: &Query) -> Result<(), Refusal> {
-    acceptable_formats(query)?;
-    match query.single("_pretty")? {
-        None | Some("true" | "false") => Ok(()),
-        Some(_) => Err(query::bad_value("_pretty", "must be true or false")),
+    acceptable_formats(&query)?;
+    if let Some(pretty) = query.single("_pretty")?
+        && !matches!(pretty, "true" | "false")
+    {
+        return Err(query::bad_value("_pretty", "must be true or false"));
     }
+    Ok((query, ignored))
 }
 
 /// What `Prefer: handling=` asks for.
@@ -365,11 +400,14 @@ fn subset_of(route: &Route, query: &Query) -> Result<Option<Subset>, Refusal> {
 
 pub fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse {
     let (status, body) = match answer.resource.as_ref().map(|resource| answer::json(resource, pretty)) {
-        None => (answer.status, None),
-        Some(Ok(body)) => (answer.status, Some(body)),
+        None => (answer.status, answer.written.clone()),
+        Some(Ok(body)) => (answer.status, Some(body.into())),
         Some(Err(error)) => {
             let refusal = Answer::from(&Refusal::from(error));
-            (refusal.status, refusal.resource.as_ref().and_then(|resource| answer::json(resource, false).ok()))
+            (
+                refusal.status,
+                refusal.resource.as_ref().and_then(|resource| answer::json(resource, false).ok()).map(Bytes::from),
+            )
         }
     };
     let mut response = HttpResponse::build(status);

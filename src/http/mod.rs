@@ -7,6 +7,7 @@ mod bundle;
 mod care_plan;
 mod care_team;
 mod clinical;
+pub mod definitions;
 mod dispatch;
 mod docs;
 mod everything;
@@ -31,6 +32,7 @@ pub mod service;
 mod subscription;
 mod unscheduled;
 mod upload;
+mod validate;
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource, Route,

@@ -7,13 +7,12 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     answer::Answer,
-    audit_event, bundle, care_plan, care_team,
-    dispatch::Call,
+    audit_event, bundle, care_plan, care_team, definitions,
+    dispatch::{Call, OpenCall},
     everything, flag, history, metadata, organization, patient, patient_flag, practitioner_role,
     refusal::{Case, Refusal},
     search::{Parameter, result::OF_ONE},
-    service::Service,
-    subscription,
+    subscription, validate,
 };
 use crate::cpis::types::{
     audit::Interaction,
@@ -35,7 +34,7 @@ type Handler = fn(Call) -> LocalBoxFuture<'static, Result<Answer, Refusal>>;
 #[derive(Clone, Copy)]
 pub enum Handled {
     /// Without a token.
-    Open(fn(&Service) -> Result<Answer, Refusal>),
+    Open(fn(&OpenCall<'_>) -> Result<Answer, Refusal>),
     By(Handler),
 }
 
@@ -52,6 +51,10 @@ pub struct Route {
     pub parameters: &'static [Parameter],
     pub body: Body,
     pub about: &'static str,
+    /// Headers with a condition that it honours: `If-None-Exist` of a create, `If-None-Match` of a read.
+    pub honours: &'static [&'static str],
+    /// An update that may create.
+    pub creates: bool,
     handled: Handled,
 }
 
@@ -80,8 +83,69 @@ macro_rules! route {
             parameters: $parameters,
             body: $body,
             about: $about,
+            honours: &[],
+            creates: false,
             handled: $handled,
         }
+    };
+}
+
+/// What is published, read only: search and read, without a token.
+macro_rules! published {
+    ($type:literal, $parameters:expr) => {
+        [
+            route!(
+                "GET",
+                concat!("/", $type),
+                Some($type),
+                SearchType,
+                &[],
+                $parameters,
+                Body::None,
+                Handled::Open(definitions::search),
+                "What this server publishes of this type."
+            ),
+            route!(
+                "POST",
+                concat!("/", $type, "/_search"),
+                Some($type),
+                SearchType,
+                &[],
+                $parameters,
+                Body::Form,
+                Handled::Open(definitions::search),
+                "The same; the parameters as a form."
+            ),
+            route!(
+                "GET",
+                concat!("/", $type, "/{id}"),
+                Some($type),
+                Read,
+                &[],
+                &[],
+                Body::None,
+                Handled::Open(definitions::read),
+                "One of them by id."
+            ),
+        ]
+        .map(|route| route.honours(&["If-None-Match"]))
+    };
+}
+
+/// `$validate` on a resource type.
+macro_rules! validated {
+    ($type:literal, $path:literal) => {
+        route!(
+            "POST",
+            concat!("/", $type, $path, "/$validate"),
+            Some($type),
+            Operation,
+            EVERYBODY,
+            validate::PARAMETERS,
+            Body::Resource($type),
+            by!(validate::validate),
+            "Judges a resource without storing it."
+        )
     };
 }
 
@@ -173,30 +237,30 @@ impl Default for Routes {
             search!("Subscription", AUTHORITY, subscription::PARAMETERS, subscription::search, "The authority's own subscriptions."),
         ];
         let others = [
-            route!("GET", "/metadata", None, Operation, &[], &[], Body::None, Handled::Open(metadata::capability_statement), "The CapabilityStatement of this server."),
+            route!("GET", "/metadata", None, Operation, &[], metadata::PARAMETERS, Body::None, Handled::Open(metadata::metadata), "The CapabilityStatement of this server.").honours(&["If-None-Match"]),
             route!("POST", "", None, Batch, AUTHORITY, &[], Body::Resource("Bundle"), by!(bundle::upload), "An upload: a batch or transaction Bundle of an authority's records."),
             route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, OF_ONE, Body::None, by!(care_team::read), "One plan's care team."),
             route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, OF_ONE, Body::None, by!(care_plan::read), "One plan."),
             route!("GET", "/PatientFlag", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::None, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
             route!("POST", "/PatientFlag/_search", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::Form, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
-            route!("GET", "/Flag/{id}", Some("Flag"), Read, CLINICAL_OR_AUTHORITY, OF_ONE, Body::None, by!(flag::read), "One plan's flag."),
-            route!("POST", "/Flag", Some("Flag"), Create, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::create), "Registers a plan, or corrects the one that is meant."),
+            route!("GET", "/Flag/{id}", Some("Flag"), Read, CLINICAL_OR_AUTHORITY, OF_ONE, Body::None, by!(flag::read), "One plan's flag.").honours(&["If-None-Match", "If-Modified-Since"]),
+            route!("POST", "/Flag", Some("Flag"), Create, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::create), "Registers a plan, or corrects the one that is meant.").honours(&["If-None-Exist"]),
             route!("PUT", "/Flag/{id}", Some("Flag"), Update, AUTHORITY, &[], Body::Resource("Flag"), by!(flag::update), "Corrects an own plan."),
             route!("PUT", "/Flag", Some("Flag"), Update, AUTHORITY, flag::CRITERIA, Body::Resource("Flag"), by!(flag::update_by_criteria), "Corrects the own plan that the criteria find, or registers one."),
             route!("DELETE", "/Flag", Some("Flag"), Delete, AUTHORITY, flag::CRITERIA, Body::None, by!(flag::delete_by_criteria), "Takes away the one own plan that the criteria find."),
             route!("DELETE", "/Flag/{id}", Some("Flag"), Delete, AUTHORITY, &[], Body::None, by!(flag::delete), "Takes away an own plan that was registered in error."),
-            route!("GET", "/Patient/{id}", Some("Patient"), Read, CLINICAL_OR_AUTHORITY, OF_ONE, Body::None, by!(patient::read), "A child by NHS number."),
-            route!("PUT", "/Patient/{id}", Some("Patient"), Update, AUTHORITY, &[], Body::Resource("Patient"), by!(patient::update), "Replaces an authority's own data of a child."),
+            route!("GET", "/Patient/{id}", Some("Patient"), Read, CLINICAL_OR_AUTHORITY, OF_ONE, Body::None, by!(patient::read), "A child by NHS number.").honours(&["If-None-Match", "If-Modified-Since"]),
+            route!("PUT", "/Patient/{id}", Some("Patient"), Update, AUTHORITY, &[], Body::Resource("Patient"), by!(patient::update), "Replaces an authority's own data of a child.").may_create(),
             route!("PUT", "/Patient", Some("Patient"), Update, AUTHORITY, patient::CRITERIA, Body::Resource("Patient"), by!(patient::update_by_criteria), "Replaces an authority's own data of the child that the criteria name."),
             route!("GET", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::None, by!(everything::get), "All that is held of a child: plans, authorities, accesses."),
             route!("POST", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(everything::post), "The same; for clients that keep numbers out of GET."),
-            route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, OF_ONE, Body::None, by!(organization::read), "An organisation by ODS code."),
+            route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, OF_ONE, Body::None, by!(organization::read), "An organisation by ODS code.").honours(&["If-None-Match", "If-Modified-Since"]),
             route!("POST", "/Organization", Some("Organization"), Create, ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::create), "Registers an organisation under its ODS code."),
-            route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY_OR_ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers; for an administrator any organisation, or registers it."),
+            route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY_OR_ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers; for an administrator any organisation, or registers it.").may_create(),
             route!("GET", "/AuditEvent/{id}", Some("AuditEvent"), Read, &[Role::LocalAuthority, Role::Auditor], OF_ONE, Body::None, by!(audit_event::read), "One event: auditors any, an authority the accesses that its notifications name."),
             route!("GET", "/PractitionerRole/{id}", Some("PractitionerRole"), Read, &[Role::LocalAuthority, Role::Auditor], OF_ONE, Body::None, by!(practitioner_role::read), "Who made an access that the caller may see."),
             route!("POST", "/Subscription", Some("Subscription"), Create, AUTHORITY, &[], Body::Resource("Subscription"), by!(subscription::create), "Asks to be told of accesses by a rest-hook."),
-            route!("GET", "/Subscription/{id}", Some("Subscription"), Read, AUTHORITY, OF_ONE, Body::None, by!(subscription::read), "An own subscription."),
+            route!("GET", "/Subscription/{id}", Some("Subscription"), Read, AUTHORITY, OF_ONE, Body::None, by!(subscription::read), "An own subscription.").honours(&["If-None-Match", "If-Modified-Since"]),
             route!("PUT", "/Subscription/{id}", Some("Subscription"), Update, AUTHORITY, &[], Body::Resource("Subscription"), by!(subscription::update), "Replaces an own subscription, or switches it off; a changed channel needs a new handshake. Headers are to be sent again."),
             route!("GET", "/Subscription/$status", Some("Subscription"), Operation, AUTHORITY, subscription::STATUS, Body::None, by!(subscription::own_statuses), "How the authority's subscriptions stand."),
             route!("POST", "/Subscription/$status", Some("Subscription"), Operation, AUTHORITY, &[], Body::Resource("Parameters"), by!(subscription::post_own_statuses), "The same; parameters in the body."),
@@ -209,9 +273,36 @@ impl Default for Routes {
         let histories = [
             history!("Flag", AUTHORITY, "One version of an own plan's flag, with the status of its own day.", "The versions of an own plan's flag, newest first; also of a deleted one.", "The versions of all own flags in the order of recording, newest first."),
             history!("Patient", AUTHORITY, "One version of an authority's own data of a child.", "The versions of an authority's own data of a child, newest first.", "The versions of an authority's own data of all children in the order of recording, newest first."),
-            history!("Organization", EVERYBODY, "One version of an organisation.", "The versions of an organisation, newest first.", "The versions of all organisations in the order of recording, newest first."),
+            history!("Organization", EVERYBODY, "One version of an organisation.", "The versions of an organisation, newest first.", "The versions of all organisations in the order of recording, newest first.")
+                .map(|route| if route.interaction == Interaction::Vread { route.honours(&["If-None-Match", "If-Modified-Since"]) } else { route }),
         ];
-        Self(searches.into_iter().flatten().chain(others).chain(histories.into_iter().flatten()).collect())
+        let published = [
+            published!("CodeSystem", definitions::CODE_SYSTEM),
+            published!("ValueSet", definitions::VALUE_SET),
+            published!("StructureDefinition", definitions::STRUCTURE_DEFINITION),
+            published!("SearchParameter", definitions::SEARCH_PARAMETER),
+            published!("OperationDefinition", definitions::OPERATION_DEFINITION),
+        ];
+        let validated = [
+            validated!("AuditEvent", ""),
+            validated!("Bundle", ""),
+            validated!("CarePlan", ""),
+            validated!("CareTeam", ""),
+            validated!("Flag", ""),
+            validated!("Flag", "/{id}"),
+            validated!("OperationOutcome", ""),
+            validated!("Organization", ""),
+            validated!("Organization", "/{id}"),
+            validated!("Parameters", ""),
+            validated!("Patient", ""),
+            validated!("Patient", "/{id}"),
+            validated!("PractitionerRole", ""),
+            validated!("Provenance", ""),
+            validated!("Subscription", ""),
+            validated!("Subscription", "/{id}"),
+        ];
+        let rows = searches.into_iter().flatten().chain(others).chain(histories.into_iter().flatten());
+        Self(rows.chain(published.into_iter().flatten()).chain(validated).collect())
     }
 }
 
@@ -237,6 +328,11 @@ impl Routes {
         self.on_path(base, request.path()).any(Route::is_open)
     }
 
+    /// Whether a resource type takes an interaction from anybody.
+    pub fn offers(&self, resource: &str, interaction: Interaction) -> bool {
+        self.0.iter().any(|route| route.resource == Some(resource) && route.interaction == interaction)
+    }
+
     /// 405 with `Allow` when the path is known, else 404.
     pub fn refuse_unknown(&self, base: &str, request: &HttpRequest) -> Refusal {
         let mut allowed: Vec<&str> = Vec::new();
@@ -255,6 +351,15 @@ impl Routes {
 }
 
 impl Route {
+    const fn honours(self, honours: &'static [&'static str]) -> Self {
+        Self { honours, ..self }
+    }
+
+    /// An update that may create.
+    const fn may_create(self) -> Self {
+        Self { creates: true, ..self }
+    }
+
     fn fits(&self, below: &str) -> bool {
         let (mut pattern, mut path) = (self.path.split('/'), below.split('/'));
         loop {
@@ -293,9 +398,9 @@ impl Route {
 
     /// # Errors
     /// What the handler refuses.
-    pub fn open(&self, service: &Service) -> Result<Answer, Refusal> {
+    pub fn open(&self, call: &OpenCall<'_>) -> Result<Answer, Refusal> {
         match self.handled {
-            Handled::Open(handler) => handler(service),
+            Handled::Open(handler) => handler(call),
             Handled::By(_) => Err(Refusal::not_found()),
         }
     }
@@ -305,7 +410,7 @@ impl Route {
     pub async fn handle(&self, call: Call) -> Result<Answer, Refusal> {
         match self.handled {
             Handled::By(handler) => handler(call).await,
-            Handled::Open(handler) => handler(&call.service),
+            Handled::Open(_) => Err(Refusal::not_found()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::definitions::Published;
 use crate::{
     auth::{self, AuthFault, Tokens},
     config::{PdsMode, ScheduledCare},
@@ -32,6 +33,8 @@ pub struct Service {
     pub tokens: Arc<Tokens>,
     pub validators: &'static Validators,
     pub settings: HttpSettings,
+    /// What the gateway says of itself, made once.
+    pub published: Published,
     /// `None` outside the sandbox.
     pub sandbox: Option<super::sandbox::Sandbox>,
 }

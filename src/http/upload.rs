@@ -34,7 +34,7 @@ use serde_json::Value;
 /// What reading an upload of this caller needs.
 pub fn reading(call: &Call) -> Reading<'_> {
     Reading {
-        sender: &call.caller.organization.ods,
+        sender: Some(&call.caller.organization.ods),
         zone: call.service.gateway.calendar.zone(),
         validators: call.service.validators,
         max_entries: call.service.settings.max_entries,

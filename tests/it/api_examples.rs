@@ -67,17 +67,20 @@ async fn written() -> String {
     overseen(&app, &mut kept).await;
     corrected(&app, &mut kept).await;
     subscribed(&app, &mut kept).await;
+    published(&app, &mut kept).await;
+    judged(&app, &mut kept).await;
     refused_requests(&app, &mut kept, &flag).await;
     refused_changes(&app, &mut kept).await;
     failed(&app, &mut kept).await;
     kept.text(&app)
 }
 
-/// Of the statement only its first type: the whole is one request away.
+/// Of the statement only one type: the whole is one request away. Where the sandbox's tokens come from is the sandbox's.
 async fn described(app: &TestApp, kept: &mut Kept) {
     let mut reply = app.anonymous().get("/metadata").await;
     let resources = reply.json["rest"][0]["resource"].as_array_mut().expect("resources");
     resources.retain(|resource| resource["type"] == "CareTeam");
+    reply.json["rest"][0]["security"].as_object_mut().expect("security").remove("extension");
     kept.answer("metadata", reply);
 }
 
@@ -174,6 +177,50 @@ async fn subscribed(app: &TestApp, kept: &mut Kept) {
     for operation in ["status", "events"] {
         let reply = authority.post(&format!("/Subscription/{id}/${operation}"), &parameters).await;
         kept.exchange(&format!("{operation}-Subscription"), &parameters, reply);
+    }
+}
+
+async fn published(app: &TestApp, kept: &mut Kept) {
+    for (kind, id) in [
+        ("CodeSystem", "cpis-upload-record-response"),
+        ("ValueSet", "cpis-plan-type"),
+        ("StructureDefinition", "cpis-flag"),
+        ("SearchParameter", "Flag-status"),
+        ("OperationDefinition", "cpis-validate"),
+    ] {
+        let found = app.anonymous().get(&format!("/{kind}?_id={id}")).await;
+        assert_eq!(found.total(), 1, "{kind}/{id}");
+        kept.answer(&format!("search-{kind}"), found);
+        kept.answer(&format!("read-{kind}"), app.anonymous().get(&format!("/{kind}/{id}")).await);
+    }
+}
+
+/// What the other examples sent and answered.
+async fn judged(app: &TestApp, kept: &mut Kept) {
+    let provenance = json!({
+        "resourceType": "Provenance", "recorded": "2026-11-23T12:00:00Z",
+        "target": [{"reference": format!("Patient/{}", robin().nhs())}],
+        "agent": [{"who": {"reference": "Organization/Z9A"}}],
+    });
+    for (kind, resource) in [
+        ("AuditEvent", kept.responses["read-AuditEvent"].clone()),
+        ("Bundle", kept.requests["upload-Bundle"].clone()),
+        ("CarePlan", kept.responses["read-CarePlan"].clone()),
+        ("CareTeam", kept.responses["read-CareTeam"].clone()),
+        ("Flag", kept.requests["create-Flag"].clone()),
+        (
+            "OperationOutcome",
+            json!({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "invalid"}]}),
+        ),
+        ("Organization", kept.requests["update-Organization"].clone()),
+        ("Parameters", json!({"resourceType": "Parameters"})),
+        ("Patient", kept.requests["update-Patient"].clone()),
+        ("PractitionerRole", kept.responses["read-PractitionerRole"].clone()),
+        ("Provenance", provenance),
+        ("Subscription", kept.requests["create-Subscription"].clone()),
+    ] {
+        let reply = app.authority("Z9A").post(&format!("/{kind}/$validate"), &resource).await;
+        kept.exchange(&format!("validate-{kind}"), &resource, reply);
     }
 }
 

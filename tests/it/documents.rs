@@ -84,6 +84,7 @@ async fn the_capability_statement_says_what_the_api_description_says() {
     let app = started().await;
     let document = app.anonymous().get("//openapi.json").await.json;
     let statement = app.anonymous().get("/metadata").await.json;
+    let all = described(&app, &document);
     let mut stated: BTreeSet<(String, String)> = BTreeSet::new();
     let mut state = |method: &str, path: String| assert!(stated.insert((method.to_owned(), path)));
     for resource in statement["rest"][0]["resource"].as_array().expect("resources") {
@@ -104,17 +105,19 @@ async fn the_capability_statement_says_what_the_api_description_says() {
                 other => panic!("{name} {other}"),
             }
         }
-        for operation in codes(resource, "operation", "name") {
-            state("GET", format!("/{name}/{{id}}/${operation}"));
-            state("POST", format!("/{name}/{{id}}/${operation}"));
+        if resource["conditionalUpdate"] == true {
+            state("PUT", format!("/{name}"));
         }
-    }
-    // Conditional interactions, and the operation on all subscriptions.
-    for (method, path) in [("PUT", "/Flag"), ("DELETE", "/Flag"), ("PUT", "/Patient")] {
-        state(method, path.to_owned());
-    }
-    for method in ["GET", "POST"] {
-        state(method, "/Subscription/$status".to_owned());
+        if resource["conditionalDelete"] == "single" {
+            state("DELETE", format!("/{name}"));
+        }
+        for operation in codes(resource, "operation", "name") {
+            let ends = format!("/${operation}");
+            let begins = format!("/{name}/");
+            let of_it = all.iter().filter(|(_, path)| path.starts_with(&begins) && path.ends_with(&ends));
+            assert!(of_it.clone().count() > 0, "{name} ${operation}");
+            of_it.for_each(|(method, path)| state(method, path.clone()));
+        }
     }
     for code in codes(&statement["rest"][0], "interaction", "code") {
         match code.as_str() {
@@ -128,7 +131,7 @@ async fn the_capability_statement_says_what_the_api_description_says() {
     state("GET", "/PatientFlag".to_owned());
     state("POST", "/PatientFlag/_search".to_owned());
     assert!(statement["rest"][0]["documentation"].as_str().is_some_and(|text| text.contains("PatientFlag")));
-    assert_eq!(stated, described(&app, &document));
+    assert_eq!(stated, all);
 
     for resource in statement["rest"][0]["resource"].as_array().expect("resources") {
         let name = resource["type"].as_str().expect("a type");
@@ -170,7 +173,8 @@ async fn the_capability_statement_is_valid() {
     for resource in rest[0]["resource"].as_array().expect("resources") {
         let name = resource["type"].as_str().expect("a type");
         assert!(types.insert(name.to_owned()), "cpb-9: {name} is there twice");
-        let interactions = resource["interaction"].as_array().expect("interactions");
+        let interactions = resource["interaction"].as_array().cloned().unwrap_or_default();
+        assert!(!interactions.is_empty() || resource["operation"].is_array(), "{name}");
         assert_eq!(interactions.len(), codes(resource, "interaction", "code").len(), "{name}");
         assert!(codes(resource, "interaction", "code").iter().all(|code| known.contains(code.as_str())), "{name}");
         let parameters = resource["searchParam"].as_array().cloned().unwrap_or_default();
@@ -191,14 +195,177 @@ async fn the_capability_statement_is_valid() {
                 .contains(&resource["versioning"].as_str().unwrap_or_default())
         );
     }
-    let expected =
-        ["AuditEvent", "CarePlan", "CareTeam", "Flag", "Organization", "Patient", "PractitionerRole", "Subscription"];
+    let expected = [
+        "AuditEvent",
+        "Bundle",
+        "CarePlan",
+        "CareTeam",
+        "CodeSystem",
+        "Flag",
+        "OperationDefinition",
+        "OperationOutcome",
+        "Organization",
+        "Parameters",
+        "Patient",
+        "PractitionerRole",
+        "Provenance",
+        "SearchParameter",
+        "StructureDefinition",
+        "Subscription",
+        "ValueSet",
+    ];
     assert_eq!(types.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     assert_no_empty(statement, "CapabilityStatement");
     assert!(reply.text.contains("SubscriptionTopic/cpis-access"), "{}", reply.text);
     let pretty = app.anonymous().get("/metadata?_pretty=true&_format=json").await;
     assert_eq!(pretty.json, *statement);
     assert!(pretty.text.contains("\n  "));
+}
+
+/// What R4 asks beyond the interactions: what is conditional, versioned, defined and secured, all of it as it is.
+#[actix_web::test]
+async fn the_capability_statement_is_complete() {
+    let app = started().await;
+    let statement = app.anonymous().get("/metadata").await.json;
+    let rest = &statement["rest"][0];
+    let of = |name: &str| {
+        let resources = rest["resource"].as_array().expect("resources");
+        resources.iter().find(|resource| resource["type"] == name).expect("the type").clone()
+    };
+    for (name, element, value) in [
+        ("Flag", "versioning", json!("versioned")),
+        ("Flag", "conditionalCreate", json!(true)),
+        ("Flag", "conditionalUpdate", json!(true)),
+        ("Flag", "conditionalDelete", json!("single")),
+        ("Flag", "conditionalRead", json!("full-support")),
+        ("Flag", "readHistory", json!(true)),
+        ("Flag", "updateCreate", json!(false)),
+        ("Flag", "referencePolicy", json!(["literal", "logical"])),
+        ("Patient", "updateCreate", json!(true)),
+        ("Patient", "conditionalCreate", json!(false)),
+        ("Organization", "conditionalRead", json!("full-support")),
+        ("Organization", "updateCreate", json!(true)),
+        ("CareTeam", "versioning", json!("no-version")),
+        ("CareTeam", "conditionalRead", json!("not-supported")),
+        ("CodeSystem", "conditionalRead", json!("not-match")),
+        ("AuditEvent", "referencePolicy", json!(["literal", "logical"])),
+        (
+            "Flag",
+            "searchInclude",
+            json!(["Flag:patient", "Flag:subject", "Flag:author", "Flag:detail", "CarePlan:care-team"]),
+        ),
+        ("Flag", "searchRevInclude", json!(["AuditEvent:patient", "AuditEvent:entity"])),
+    ] {
+        assert_eq!(of(name)[element], value, "{name}.{element}");
+    }
+    let documentation = rest["documentation"].as_str().expect("documentation");
+    assert!(
+        documentation.contains("GET /PatientFlag: ") && documentation.contains("For: clinical."),
+        "{documentation}"
+    );
+    for resource in rest["resource"].as_array().expect("resources") {
+        for interaction in resource["interaction"].as_array().into_iter().flatten() {
+            let told = interaction["documentation"].as_str().expect("documentation");
+            assert!(told.contains("For: ") || told.contains("Without a token."), "{told}");
+        }
+        for parameter in resource["searchParam"].as_array().into_iter().flatten() {
+            let definition = parameter["definition"].as_str().expect("a definition");
+            let known = ["http://hl7.org/fhir/SearchParameter/", "https://fhir.nhs.uk/England/SearchParameter/"];
+            let elsewhere = known.iter().any(|at| definition.starts_with(at));
+            assert!(elsewhere || app.anonymous().get(definition).await.status == 200, "{definition}");
+        }
+        let profiles = resource["supportedProfile"].as_array().cloned().unwrap_or_default();
+        let operations = resource["operation"].as_array().cloned().unwrap_or_default();
+        for url in profiles.iter().chain(operations.iter().map(|operation| &operation["definition"])) {
+            let url = url.as_str().expect("a canonical");
+            let reply = app.anonymous().get(url).await;
+            assert_eq!((reply.status, &reply.json["url"]), (200, &json!(url)), "{url}");
+        }
+    }
+    let topics: Vec<String> = of("Subscription")["extension"]
+        .as_array()
+        .expect("topics")
+        .iter()
+        .map(|topic| topic["valueCanonical"].as_str().expect("a canonical").replace(&app.base, ""))
+        .collect();
+    let codes = app.anonymous().get("/CodeSystem/cpis-notification-topic").await.json;
+    let published: Vec<String> = codes["concept"]
+        .as_array()
+        .expect("concepts")
+        .iter()
+        .map(|concept| format!("/SubscriptionTopic/{}", concept["code"].as_str().expect("a code")))
+        .collect();
+    assert_eq!(topics, published);
+}
+
+/// Only addresses that exist: the sandbox's token endpoint in the sandbox, the issuers' names elsewhere.
+#[actix_web::test]
+async fn the_capability_statement_names_no_address_that_is_not_there() {
+    let app = started().await;
+    let security = app.anonymous().get("/metadata").await.json["rest"][0]["security"].clone();
+    assert_eq!(security["service"][0]["coding"][0]["code"], "OAuth");
+    let uris = &security["extension"][0];
+    assert_eq!(uris["url"], "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris");
+    assert_eq!(uris["extension"], json!([{"url": "token", "valueUri": format!("{}/sandbox/token", app.root)}]));
+    let endpoint = uris["extension"][0]["valueUri"].as_str().expect("an address");
+    let token = app.anonymous().form(&format!("/{}", endpoint.replace(&app.root, "")), "role=auditor").await;
+    assert_eq!(token.status, 200, "{}", token.text);
+
+    let outside = TestApp::start_with(Backend::Sqlite, |settings| {
+        settings.sandbox = false;
+        let key = cpis_gateway::auth::checkpoint_key::PRIVATE_FILE;
+        cpis_gateway::auth::checkpoint_key::CheckpointKey::generate_into(&settings.data_dir).expect("a signing key");
+        settings.audit.signing_key = Some(settings.data_dir.join(key));
+    })
+    .await;
+    let reply = outside.anonymous().get("/metadata").await;
+    let security = &reply.json["rest"][0]["security"];
+    assert!(security["extension"].is_null(), "{security}");
+    assert!(!reply.text.contains("/sandbox/token"), "{security}");
+}
+
+#[actix_web::test]
+async fn metadata_comes_in_three_modes() {
+    let app = started().await;
+    let full = app.anonymous().get("/metadata").await;
+    assert_eq!(app.anonymous().get("/metadata?mode=full").await.json, full.json);
+    let normative = app.anonymous().get("/metadata?mode=normative").await.json;
+    let types = codes(&normative["rest"][0], "resource", "type");
+    assert!(types.contains("Patient") && !types.contains("Flag"), "{types:?}");
+    assert!(types.is_subset(&codes(&full.json["rest"][0], "resource", "type")));
+    let terminology = app.anonymous().get("/metadata?mode=terminology").await.json;
+    assert_eq!(
+        (&terminology["resourceType"], &terminology["kind"]),
+        (&json!("TerminologyCapabilities"), &json!("instance"))
+    );
+    assert_no_empty(&terminology, "TerminologyCapabilities");
+    let published = app.anonymous().get("/CodeSystem").await.resources("CodeSystem");
+    let published: BTreeSet<&str> = published.iter().map(|system| system["url"].as_str().expect("a url")).collect();
+    let listed = codes(&terminology, "codeSystem", "uri");
+    assert_eq!(listed.iter().map(String::as_str).collect::<BTreeSet<_>>(), published);
+    for wrong in ["?mode=all", "?mode=", "?mode=full&mode=full"] {
+        app.anonymous().get(&format!("/metadata{wrong}")).await.assert_refused(400, "value", "INVALID_VALUE");
+    }
+}
+
+#[actix_web::test]
+async fn metadata_is_cached() {
+    let app = started().await;
+    let first = app.anonymous().get("/metadata").await;
+    let etag = first.header("etag").to_owned();
+    assert!(etag.starts_with("W/\"") && etag.len() > 20, "{etag}");
+    assert_eq!(first.header("cache-control"), "public, max-age=3600");
+    for tags in [etag.clone(), format!("\"other\", {etag}"), etag.trim_start_matches("W/").to_owned(), "*".to_owned()] {
+        let again = app.anonymous().header("If-None-Match", &tags).get("/metadata").await;
+        assert_eq!((again.status, again.text.as_str(), again.header("etag")), (304, "", etag.as_str()), "{tags}");
+        assert_eq!(again.header("cache-control"), "public, max-age=3600");
+    }
+    let other = app.anonymous().header("If-None-Match", "W/\"other\"").get("/metadata").await;
+    assert_eq!((other.status, &other.text), (200, &first.text));
+    let terminology = app.anonymous().header("If-None-Match", &etag).get("/metadata?mode=terminology").await;
+    assert_eq!(terminology.status, 200);
+    let signed_in = app.clinician().get("/metadata").await;
+    assert_eq!((signed_in.status, &signed_in.text), (200, &first.text));
 }
 
 /// FHIR's JSON has neither null nor empty texts, lists and objects.
@@ -273,16 +440,30 @@ fn assert_stays_here(reply: &Reply) {
     assert!(!policy.contains("http") && !policy.contains('*'), "{policy}");
 }
 
+/// What is published of the server itself.
+const PUBLISHED: [&str; 5] =
+    ["CodeSystem", "OperationDefinition", "SearchParameter", "StructureDefinition", "ValueSet"];
+
 #[actix_web::test]
 async fn only_what_tells_nothing_of_anybody_is_open() {
     let app = started().await;
     let document = app.anonymous().get("//openapi.json").await.json;
     for (method, path) in described(&app, &document) {
+        let published = PUBLISHED.iter().find(|kind| path.starts_with(&format!("/{kind}")));
         let path = path.replace("{id}", "9990000018").replace("{vid}", "1");
-        let body = matches!(method.as_str(), "POST" | "PUT").then(|| ("application/fhir+json", b"{}".to_vec()));
+        let form = path.ends_with("_search");
+        let body = matches!(method.as_str(), "POST" | "PUT").then(|| match form {
+            true => ("application/x-www-form-urlencoded", Vec::new()),
+            false => ("application/fhir+json", b"{}".to_vec()),
+        });
         let reply = app.anonymous().send(&method, &path, body).await;
-        let open = (method.as_str(), path.as_str()) == ("GET", "/metadata");
-        assert_eq!(reply.status, if open { 200 } else { 401 }, "{method} {path}: {}", reply.text);
+        let expected = match published {
+            Some(_) if path.ends_with("9990000018") => 404,
+            Some(_) => 200,
+            None if path == "/metadata" => 200,
+            None => 401,
+        };
+        assert_eq!(reply.status, expected, "{method} {path}: {}", reply.text);
     }
     for path in ["//_ping", "//_status", "//openapi.json", "//docs/"] {
         assert_eq!(app.anonymous().get(path).await.status, 200, "{path}");

@@ -195,7 +195,7 @@ fn known<'a>(record: &'a RecordChange, stored: &'a StoredRecord) -> Option<&'a D
 }
 
 /// The rules about a put's dates.
-fn dates(
+pub(super) fn dates(
     change: &PlanChange,
     stored: &StoredRecord,
     birth_date: Option<NaiveDate>,

@@ -185,8 +185,8 @@ fn parts(flag: &Flag, request: &FlagRequest, reading: &Reading<'_>, issues: &mut
     if !deleted && start == Some(None) {
         issues.push(rule("Flag.period.start", "Give the day on which the plan started."));
     }
-    if let Some(author) = &flag.author {
-        issues.extend(foreign_author(author, reading.sender));
+    if let (Some(author), Some(sender)) = (&flag.author, reading.sender) {
+        issues.extend(foreign_author(author, sender));
     }
     let (plan_type, local_id) = (plan_type?, local_id?);
     let (criteria_type, criteria_id) = match request.criteria() {
@@ -368,7 +368,7 @@ pub(super) fn organization_entry(
     let (organization, mut issues) = typed::<Organization>(value, "Organization", reading)?;
     let mut found: Vec<Issue> = same_id(organization.id.as_deref() == Some(id), "Organization").into_iter().collect();
     let mut codes = organization.identifier.iter().filter_map(|identifier| identifier.value_of(system::ODS_CODE));
-    if id != reading.sender.as_str() || codes.any(|code| code != reading.sender.as_str()) {
+    if reading.sender.is_some_and(|own| id != own.as_str() || codes.any(|code| code != own.as_str())) {
         found.push(rule("Organization", "You may send only your own authority's details."));
     }
     let mut phone = |usage| phone(&organization.telecom, usage).map_err(|issue| found.push(issue)).ok();

@@ -29,8 +29,9 @@ pub use request::{Criteria, delete_by_criteria, delete_by_id, if_match};
 /// What reading needs to know.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
-    /// The authenticated authority: a resource may name no other as its author.
-    pub sender: &'a OdsCode,
+    /// The authenticated authority: a resource may name no other as its author. `None` when nothing is sent in an
+    /// authority's name, but only validated.
+    pub sender: Option<&'a OdsCode>,
     /// The zone of civil dates: a period sent with a time counts by its day there.
     pub zone: Tz,
     pub validators: &'a Validators,

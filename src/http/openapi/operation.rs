@@ -43,6 +43,11 @@ const TAGS: &[(&str, &str)] = &[
     ),
     ("PractitionerRole", "Who made an access, as it was then."),
     ("Subscription", "How an authority is told of accesses."),
+    ("CodeSystem", "Codes that this gateway defines, or takes from elsewhere and shows. Open."),
+    ("ValueSet", "Which codes an element may have. Open."),
+    ("StructureDefinition", "What CP-IS asks of a resource beyond R4, and what the gateway shows. Open."),
+    ("SearchParameter", "Search parameters that R4 lacks. Open."),
+    ("OperationDefinition", "The operations, as FHIR describes them. Open."),
 ];
 
 /// Tags in the order of the table above, then the others in the order of the routes.
@@ -53,7 +58,7 @@ pub fn tags(routes: &Routes) -> Vec<(String, String)> {
         known.map(|(name, about)| ((*name).to_owned(), (*about).to_owned())).collect();
     for name in used {
         if !tags.iter().any(|(known, _)| *known == name) {
-            let about = format!("The resources of type {name} that this gateway defines or uses.");
+            let about = format!("What may be done with a resource of type {name}.");
             tags.push((name, about));
         }
     }
@@ -68,12 +73,6 @@ fn tag(route: &Route) -> String {
     let first = first_segment(route);
     let of_a_type = first.starts_with(char::is_uppercase);
     if of_a_type { first.to_owned() } else { SYSTEM.to_owned() }
-}
-
-/// Whether an owner sees versions of what the route reads: where something can be replaced, it has versions.
-pub fn is_versioned(route: &Route, routes: &Routes) -> bool {
-    let replaces = |other: &Route| other.interaction == Interaction::Update && other.resource == route.resource;
-    route.resource.is_some() && routes.all().iter().any(replaces)
 }
 
 /// What the route does, in one word: that of its operation, else of its interaction.
@@ -126,7 +125,7 @@ pub fn of(route: &Route, routes: &Routes, schemas: &Schemas, examples: &Examples
             .security(SecurityRequirement::new::<_, _, String>(BEARER, []));
     }
     let mut operation = operation.build();
-    operation.parameters = Some(parameters::of(route, routes));
+    operation.parameters = Some(parameters::of(route));
     operation
 }
 

@@ -7,12 +7,11 @@ use utoipa::openapi::{
     schema::ComponentsBuilder,
 };
 
-use super::operation::is_versioned;
 use crate::{
     cpis::types::{audit::Interaction, caller::Role},
     http::{
         query,
-        routes::{Body, Route, Routes},
+        routes::{Body, Route},
         search,
     },
 };
@@ -34,14 +33,13 @@ fn uuid() -> Object {
 }
 
 /// Everything of a route's request but its body.
-pub fn of(route: &Route, routes: &Routes) -> Vec<RefOr<Parameter>> {
+pub fn of(route: &Route) -> Vec<RefOr<Parameter>> {
     let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let mut parameters: Vec<RefOr<Parameter>> = in_path.map(|name| RefOr::T(in_path_of(route, name))).collect();
     if route.body != Body::Form {
         parameters.extend(searched(route).map(|known| RefOr::T(known.into_parameter())));
     }
-    parameters
-        .extend(HEADERS.iter().filter(|header| (header.sent_to)(route, routes)).map(|header| reference(header.name)));
+    parameters.extend(HEADERS.iter().filter(|header| (header.sent_to)(route)).map(|header| reference(header.name)));
     parameters
 }
 
@@ -57,7 +55,16 @@ fn in_path_of(route: &Route, name: &str) -> Parameter {
         ("id", "Flag" | "CarePlan" | "CareTeam" | "PractitionerRole" | "Subscription") => {
             ("Id as this server gave it, in small letters", uuid(), UUID)
         }
-        ("id", _) => ("Id as this server gave it", pattern(r"^[A-Za-z0-9\-.]{1,64}$"), "cpis"),
+        ("id", resource) => {
+            let published = match resource {
+                "CodeSystem" => "cpis-upload-record-response",
+                "ValueSet" => "cpis-plan-type",
+                "SearchParameter" => "Flag-status",
+                "OperationDefinition" => "cpis-validate",
+                _ => "cpis-flag",
+            };
+            ("Id, from a search", pattern(r"^[A-Za-z0-9\-.]{1,64}$"), published)
+        }
         _ => ("Version, from an ETag or a history", pattern("^[0-9]{1,18}$"), "1"),
     };
     let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
@@ -141,11 +148,7 @@ struct Header {
     schema: fn() -> Object,
     /// Filled in by the page; none for a condition, which would fail as often as not.
     example: Option<&'static str>,
-    sent_to: fn(&Route, &Routes) -> bool,
-}
-
-fn reads_versions(route: &Route, routes: &Routes) -> bool {
-    matches!(route.interaction, Interaction::Read | Interaction::Vread) && is_versioned(route, routes)
+    sent_to: fn(&Route) -> bool,
 }
 
 const HEADERS: &[Header] = &[
@@ -154,21 +157,21 @@ const HEADERS: &[Header] = &[
         about: "Id of this request: mirrored, and written in the audit. Made here if it is absent.",
         schema: uuid,
         example: Some("0f7b0f6e-3a51-4a2e-9a54-9e3c5a1d2b10"),
-        sent_to: |_, _| true,
+        sent_to: |_| true,
     },
     Header {
         name: "TraceID",
         about: "The national API's name of the request's id; it may not hold an NHS number.",
         schema: || pattern("^[A-Za-z0-9._-]{1,64}$"),
         example: Some("ed-17-0001"),
-        sent_to: |_, _| true,
+        sent_to: |_| true,
     },
     Header {
         name: "X-Correlation-ID",
         about: "An id of yours that several requests share: mirrored. It may not hold an NHS number.",
         schema: || pattern("^[A-Za-z0-9._-]{1,64}$"),
         example: Some("visit-20261123-17"),
-        sent_to: |_, _| true,
+        sent_to: |_| true,
     },
     Header {
         name: "IsUnscheduledAccessEvent",
@@ -176,14 +179,14 @@ const HEADERS: &[Header] = &[
                 are configured. On `/PatientFlag` it is taken from the organisation if it is absent.",
         schema: || text().enum_values(Some(["true", "false"])).build(),
         example: Some("true"),
-        sent_to: |route, _| route.callers.contains(&Role::Clinical) && route.callers.len() < Role::ALL.len(),
+        sent_to: |route| route.callers.contains(&Role::Clinical) && route.callers.len() < Role::ALL.len(),
     },
     Header {
         name: "If-Match",
         about: "The version that must be current, such as `W/\"1\"`, or `*` for any; honoured if it is sent, never required. Otherwise 412.",
         schema: || text().build(),
         example: None,
-        sent_to: |route, _| matches!(route.interaction, Interaction::Update | Interaction::Delete),
+        sent_to: |route| matches!(route.interaction, Interaction::Update | Interaction::Delete),
     },
     Header {
         name: "If-None-Match",
@@ -191,14 +194,14 @@ const HEADERS: &[Header] = &[
                 change: `*`, if there may be nothing yet.",
         schema: || text().build(),
         example: None,
-        sent_to: |route, routes| reads_versions(route, routes) || route.interaction == Interaction::Update,
+        sent_to: |route| route.honours.contains(&"If-None-Match") || route.interaction == Interaction::Update,
     },
     Header {
         name: "If-Modified-Since",
         about: "As If-None-Match of a read, by date, such as `Mon, 23 Nov 2026 12:00:00 GMT`; it counts only without that header.",
         schema: || text().build(),
         example: None,
-        sent_to: reads_versions,
+        sent_to: |route| route.honours.contains(&"If-Modified-Since"),
     },
     Header {
         name: "If-None-Exist",
@@ -206,7 +209,7 @@ const HEADERS: &[Header] = &[
                 `patient=9990010005&identifier=urn:oid:2.16.840.1.113883.2.1.3.2.4.18.24|CPP-1047`.",
         schema: || text().build(),
         example: None,
-        sent_to: |route, _| route.interaction == Interaction::Create && route.resource == Some("Flag"),
+        sent_to: |route| route.honours.contains(&"If-None-Exist"),
     },
     Header {
         name: "Prefer",
@@ -214,9 +217,11 @@ const HEADERS: &[Header] = &[
                 Of a search, not for clinicians: `handling=lenient` ignores unknown parameters and says so.",
         schema: || text().build(),
         example: None,
-        sent_to: |route, _| {
+        sent_to: |route| {
             let changed = matches!(route.interaction, Interaction::Create | Interaction::Update | Interaction::Batch);
-            changed || (route.interaction == Interaction::SearchType && route.callers != [Role::Clinical])
+            changed
+                || (route.interaction == Interaction::SearchType
+                    && route.callers.iter().any(|role| *role != Role::Clinical))
         },
     },
 ];

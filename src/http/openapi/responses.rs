@@ -9,7 +9,7 @@ use utoipa::openapi::{
 use super::{
     examples::Examples,
     headers,
-    operation::{is_versioned, key},
+    operation::key,
     schemas::{RESOURCE, Schemas},
 };
 use crate::{
@@ -95,7 +95,7 @@ pub fn refused(status: &str) -> Ref {
 pub fn of(route: &Route, routes: &Routes, schemas: &Schemas, examples: &Examples) -> Responses {
     let mut responses = ResponsesBuilder::new();
     let key = key(route);
-    for (status, about) in successes(route, routes) {
+    for (status, about) in successes(route) {
         let mut response = always(ResponseBuilder::new().description(about));
         for name in headers_of(route, status) {
             response = response.header_ref(*name, headers::reference(name));
@@ -112,32 +112,43 @@ pub fn of(route: &Route, routes: &Routes, schemas: &Schemas, examples: &Examples
     responses.build()
 }
 
-fn successes(route: &Route, routes: &Routes) -> Vec<(&'static str, &'static str)> {
-    let by_id = route.path.contains("{id}");
-    match route.interaction {
-        Interaction::Create if route.resource == Some("Subscription") => {
-            vec![("201", "Created; the handshake follows.")]
+fn successes(route: &Route) -> Vec<(&'static str, &'static str)> {
+    let mut successes = match route.interaction {
+        Interaction::Create if route.resource == Some("Flag") => {
+            vec![("201", "Created."), ("200", "The plan was there: corrected, or unchanged.")]
         }
-        Interaction::Create => vec![("201", "Created."), ("200", "The plan was there: corrected, or unchanged.")],
-        Interaction::Update if by_id && route.resource != Some("Patient") => vec![("200", "Replaced, or unchanged.")],
-        Interaction::Update => vec![("200", "Replaced, or unchanged."), ("201", "Created.")],
+        Interaction::Create => vec![("201", "Created.")],
+        // Criteria that find nothing make something.
+        Interaction::Update if route.creates || !route.path.contains("{id}") => {
+            vec![("200", "Replaced, or unchanged."), ("201", "Created.")]
+        }
+        Interaction::Update => vec![("200", "Replaced, or unchanged.")],
         Interaction::Delete => vec![("204", "Deleted, or deleted before.")],
         Interaction::Batch | Interaction::Transaction => {
             vec![("200", "Each entry with its own status and outcome; the file's CPF code in `meta.tag`.")]
         }
-        Interaction::Read | Interaction::Vread if is_versioned(route, routes) => {
-            vec![("200", "Found."), ("304", "The version in If-None-Match is current.")]
+        Interaction::SearchType => vec![("200", "What was found; nothing is no error.")],
+        Interaction::Operation if is_validation(route) => {
+            vec![("200", "Judged: every problem, or that there is none.")]
         }
-        Interaction::SearchType => vec![("200", "What was found; `total` 0 if nothing.")],
         _ => vec![("200", "Found.")],
+    };
+    if route.honours.contains(&"If-None-Match") {
+        successes.push(("304", "What If-None-Match names is current, or nothing has changed since If-Modified-Since."));
     }
+    successes
+}
+
+fn is_validation(route: &Route) -> bool {
+    route.path.ends_with("/$validate")
 }
 
 /// The headers of a success beside those that every answer has.
 fn headers_of(route: &Route, status: &str) -> &'static [&'static str] {
     match route.interaction {
         Interaction::Create | Interaction::Update => &["ETag", "Last-Modified", "Location"],
-        Interaction::Read | Interaction::Vread if status == "200" || status == "304" => &["ETag", "Last-Modified"],
+        Interaction::Read | Interaction::Vread => &["ETag", "Last-Modified"],
+        _ if status == "304" || route.honours.contains(&"If-None-Match") => &["ETag"],
         _ => &[],
     }
 }
@@ -151,8 +162,8 @@ fn body(route: &Route, schemas: &Schemas) -> Schema {
         // As Prefer asks.
         (Interaction::Create | Interaction::Update, _) => vec![resource, OUTCOME],
         (Interaction::Read | Interaction::Vread, _) => vec![resource],
-        (Interaction::Operation, "metadata") => vec!["CapabilityStatement"],
-        (Interaction::Operation, "validate") => vec![OUTCOME],
+        (Interaction::Operation, "metadata") => vec!["CapabilityStatement", "TerminologyCapabilities"],
+        (Interaction::Operation, _) if is_validation(route) => vec![OUTCOME],
         _ => vec!["Bundle"],
     };
     let any = of.into_iter().fold(AnyOfBuilder::new(), |any, name| any.item(reference(name)));
@@ -162,10 +173,9 @@ fn body(route: &Route, schemas: &Schemas) -> Schema {
 /// The statuses of refusals that can happen.
 fn refusals(route: &Route, routes: &Routes) -> Vec<&'static str> {
     let mut statuses = vec!["400", "406", "500"];
-    if route.is_open() {
-        return statuses;
+    if !route.is_open() {
+        statuses.extend(["401", "403", "503"]);
     }
-    statuses.extend(["401", "403", "503"]);
     let changes = matches!(
         route.interaction,
         Interaction::Create | Interaction::Update | Interaction::Delete | Interaction::Batch | Interaction::Transaction

@@ -16,7 +16,7 @@ use crate::{
         system,
         validate::Profile,
     },
-    http::{dispatch::Call, metadata::ACCESS_TOPIC, refusal::Refusal, upload::body},
+    http::{dispatch::Call, metadata::ACCESS_TOPIC, refusal::Refusal, service::Service, upload::body},
     outside::hook::{CONTENT_TYPE_SENT, check_endpoint, check_headers},
 };
 
@@ -38,43 +38,13 @@ pub(super) fn changed(call: &Call, id: Uuid) -> Result<SubscriptionChange, Refus
 
 /// Valid R4, within the profile, and within what this version can do; all faults at once.
 fn asked(call: &Call, id: Uuid, is_update: bool) -> Result<SubscriptionChange, Refusal> {
-    let settings = &call.service.settings;
     let body = body(call)?;
     if body.get("resourceType").and_then(Value::as_str).is_some_and(|name| name != "Subscription") {
         let text = "Send a Subscription here.";
         let issue = Issue::error(IssueCode::Value, SpineCode::InvalidValue, text).at("Subscription");
         return Err(Refusal::of_body(vec![issue]));
     }
-    let mut issues = call.service.validators.validate(&body, Profile::Cpis);
-    let read = match Resource::read(body) {
-        Ok(Resource::Subscription(read)) if issues.iter().all(Issue::is_profile) => read,
-        _ if issues.is_empty() => {
-            let issue = Issue::error(IssueCode::Structure, SpineCode::ValidationError, "Send a Subscription here.");
-            return Err(Refusal::of_body(vec![issue]));
-        }
-        _ => return Err(Refusal::of_body(issues)),
-    };
-    if is_update && read.id.as_deref() != Some(id.to_string().as_str()) {
-        let text = "An update needs the id in the body too, the same as in the URL.";
-        issues.push(Issue::error(IssueCode::Invariant, SpineCode::InvalidValue, text).at("Subscription.id"));
-    }
-    let allowed = Allowed {
-        base_url: &settings.base_url,
-        plain_hooks: settings.allow_plain_hooks,
-        now: call.service.gateway.clock.now(),
-        is_update,
-    };
-    for (element, text) in faults(&read, &allowed) {
-        let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, text)
-            .at(format!("Subscription.{element}"))
-            .with_record_code(RecordCode::Cpr07);
-        // What is said here of an element is more than what the profile says of it.
-        issues.retain(|other| other.expression != issue.expression);
-        issues.push(issue);
-    }
-    if !issues.is_empty() {
-        return Err(Refusal::of_body(issues));
-    }
+    let read = judged(&call.service, body, is_update.then_some(id)).map_err(Refusal::of_body)?;
     let off = read.status == SubscriptionStatus::Off.code();
     let wanted = NewSubscription {
         id,
@@ -86,6 +56,42 @@ fn asked(call: &Call, id: Uuid, is_update: bool) -> Result<SubscriptionChange, R
         end_ms: read.end.and_then(|end| end.at()).map(|end| end.timestamp_millis()),
     };
     Ok(SubscriptionChange { wanted, off })
+}
+
+/// A Subscription that may be asked for; `update` is the id in the URL.
+///
+/// # Errors
+/// All faults at once.
+pub fn judged(service: &Service, body: Value, update: Option<Uuid>) -> Result<Subscription, Vec<Issue>> {
+    let settings = &service.settings;
+    let mut issues = service.validators.validate(&body, Profile::Cpis);
+    let read = match Resource::read(body) {
+        Ok(Resource::Subscription(read)) if issues.iter().all(Issue::is_profile) => *read,
+        _ if issues.is_empty() => {
+            let text = "Send a Subscription here.";
+            return Err(vec![Issue::error(IssueCode::Structure, SpineCode::ValidationError, text)]);
+        }
+        _ => return Err(issues),
+    };
+    if update.is_some_and(|id| read.id.as_deref() != Some(id.to_string().as_str())) {
+        let text = "An update needs the id in the body too, the same as in the URL.";
+        issues.push(Issue::error(IssueCode::Invariant, SpineCode::InvalidValue, text).at("Subscription.id"));
+    }
+    let allowed = Allowed {
+        base_url: &settings.base_url,
+        plain_hooks: settings.allow_plain_hooks,
+        now: service.gateway.clock.now(),
+        is_update: update.is_some(),
+    };
+    for (element, text) in faults(&read, &allowed) {
+        let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, text)
+            .at(format!("Subscription.{element}"))
+            .with_record_code(RecordCode::Cpr07);
+        // What is said here of an element is more than what the profile says of it.
+        issues.retain(|other| other.expression != issue.expression);
+        issues.push(issue);
+    }
+    if issues.is_empty() { Ok(read) } else { Err(issues) }
 }
 
 /// What decides on which requests can be met.

@@ -39,6 +39,7 @@ use crate::{
     outside::hook::CONTENT_TYPE_SENT,
 };
 
+pub use asked::judged;
 pub use operations::{EVENTS, STATUS, events, own_statuses, post_events, post_own_statuses, post_status, status};
 
 pub const PARAMETERS: &[Parameter] = &[

@@ -107,6 +107,10 @@ impl Page {
                 made.push('\n');
             }
         }
+        // Where nothing was shown no gap is left.
+        while made.contains("\n\n\n") {
+            made = made.replace("\n\n\n", "\n\n");
+        }
         made
     }
 

@@ -136,7 +136,7 @@ const PARAMETERS: &[Row] = &[
     get("/AuditEvent?patient={nhs}&subtype=read", UNKNOWN).saying("role"),
     get("/AuditEvent?patient={nhs}&source=x", UNKNOWN),
     get("/Organization?address=x", UNKNOWN),
-    get("/metadata?mode=full", UNKNOWN).saying("mode"),
+    get("/metadata?colour=red", UNKNOWN).saying("colour"),
     Row::new(Clinician, "POST", "/CareTeam/_search", UNKNOWN).sending(FORM, "patient={nhs}&participant=x"),
     Row::new(Clinician, "POST", "/CareTeam/_search?participant=x", UNKNOWN).sending(FORM, "patient={nhs}"),
     get("/CareTeam?patient={nhs}&participant=x", UNKNOWN).with(&[("Prefer", "handling=lenient")]),

@@ -34,7 +34,7 @@ const MORGAN: &str = "9990000026";
 const PLAN: &str = "4f0f6d2e-0000-4000-8000-000000000001";
 
 fn reading() -> Reading<'static> {
-    Reading { sender: &SENDER, zone: London, validators: &VALIDATORS, max_entries: 20 }
+    Reading { sender: Some(&SENDER), zone: London, validators: &VALIDATORS, max_entries: 20 }
 }
 
 fn day(text: &str) -> NaiveDate {
