@@ -328,6 +328,11 @@ impl Routes {
         self.0.iter().filter(move |route| below.as_deref().is_some_and(|below| route.fits(below)))
     }
 
+    /// Whether something on the path of a request is for everybody.
+    pub fn is_open_at(&self, base: &str, request: &HttpRequest) -> bool {
+        self.on_path(base, request.path()).any(Route::is_open)
+    }
+
     /// Whether a resource type takes an interaction from anybody.
     pub fn offers(&self, resource: &str, interaction: Interaction) -> bool {
         self.0.iter().any(|route| route.resource == Some(resource) && route.interaction == interaction)
