@@ -61,7 +61,9 @@ impl Tables {
         let path = format!("{}/{resource}", self.base_path);
         let mut table = "| Parameter | Type | |\n|---|---|---|".to_owned();
         for parameter in self.paths[&path]["get"]["parameters"].as_array().expect("parameters") {
-            if parameter["in"] == "query" {
+            // What is spelled with a modifier stands there without it too.
+            let is_plain = parameter["name"].as_str().is_some_and(|name| !name.contains(':'));
+            if parameter["in"] == "query" && is_plain {
                 let about = parameter["description"].as_str().expect("a description");
                 let (about, modifiers) = about.split_once(". Also with ").unwrap_or((about, ""));
                 let also = if modifiers.is_empty() { String::new() } else { format!(". Also with `{modifiers}`") };
