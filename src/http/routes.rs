@@ -122,7 +122,7 @@ macro_rules! published {
                 Some($type),
                 Read,
                 &[],
-                &[],
+                OF_ONE,
                 Body::None,
                 Handled::Open(definitions::read),
                 "One of them by id."
@@ -288,8 +288,10 @@ impl Default for Routes {
             validated!("Bundle", ""),
             validated!("CarePlan", ""),
             validated!("CareTeam", ""),
+            validated!("CodeSystem", ""),
             validated!("Flag", ""),
             validated!("Flag", "/{id}"),
+            validated!("OperationDefinition", ""),
             validated!("OperationOutcome", ""),
             validated!("Organization", ""),
             validated!("Organization", "/{id}"),
@@ -298,8 +300,11 @@ impl Default for Routes {
             validated!("Patient", "/{id}"),
             validated!("PractitionerRole", ""),
             validated!("Provenance", ""),
+            validated!("SearchParameter", ""),
+            validated!("StructureDefinition", ""),
             validated!("Subscription", ""),
             validated!("Subscription", "/{id}"),
+            validated!("ValueSet", ""),
         ];
         let rows = searches.into_iter().flatten().chain(others).chain(histories.into_iter().flatten());
         Self(rows.chain(published.into_iter().flatten()).chain(validated).collect())

@@ -458,6 +458,7 @@ async fn only_what_tells_nothing_of_anybody_is_open() {
         });
         let reply = app.anonymous().send(&method, &path, body).await;
         let expected = match published {
+            Some(_) if path.ends_with("$validate") => 401,
             Some(_) if path.ends_with("9990000018") => 404,
             Some(_) => 200,
             None if path == "/metadata" => 200,
