@@ -202,7 +202,9 @@ async fn judged(app: &TestApp, kept: &mut Kept) {
         "target": [{"reference": format!("Patient/{}", robin().nhs())}],
         "agent": [{"who": {"reference": "Organization/Z9A"}}],
     });
-    for (kind, resource) in [
+    let published = ["CodeSystem", "ValueSet", "StructureDefinition", "SearchParameter", "OperationDefinition"];
+    let published = published.map(|kind| (kind, kept.responses[&format!("read-{kind}")].clone()));
+    let others = [
         ("AuditEvent", kept.responses["read-AuditEvent"].clone()),
         ("Bundle", kept.requests["upload-Bundle"].clone()),
         ("CarePlan", kept.responses["read-CarePlan"].clone()),
@@ -218,7 +220,8 @@ async fn judged(app: &TestApp, kept: &mut Kept) {
         ("PractitionerRole", kept.responses["read-PractitionerRole"].clone()),
         ("Provenance", provenance),
         ("Subscription", kept.requests["create-Subscription"].clone()),
-    ] {
+    ];
+    for (kind, resource) in published.into_iter().chain(others) {
         let reply = app.authority("Z9A").post(&format!("/{kind}/$validate"), &resource).await;
         kept.exchange(&format!("validate-{kind}"), &resource, reply);
     }
