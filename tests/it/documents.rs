@@ -236,7 +236,10 @@ async fn the_capability_statement_is_complete() {
     let flag = of("Flag");
     let mut interactions = flag["interaction"].as_array().expect("interactions").iter();
     let delete = interactions.find(|one| one["code"] == "delete").expect("delete");
-    assert!(delete["documentation"].as_str().is_some_and(|text| text.starts_with("Takes away an own plan")), "{delete}");
+    assert!(
+        delete["documentation"].as_str().is_some_and(|text| text.starts_with("Takes away an own plan")),
+        "{delete}"
+    );
     for (name, element, value) in [
         ("Flag", "versioning", json!("versioned")),
         ("Flag", "conditionalCreate", json!(true)),
