@@ -42,6 +42,8 @@ use crate::{
 const BODY_TIME: Duration = Duration::from_secs(20);
 /// Longest request target, in bytes; what needs more goes into a `POST _search`.
 const LONGEST_TARGET: usize = 8192;
+/// Longest form of a `_search`, in bytes: all of it is kept in the audit, and no search needs as much.
+const LONGEST_FORM: usize = 16 * 1024;
 
 /// What a handler gets: everything of the request, parsed and permitted.
 pub struct Call {
@@ -314,7 +316,8 @@ async fn read_body(
     mut payload: Payload,
 ) -> Result<Bytes, Refusal> {
     acceptable(request, request.query_string())?;
-    let limit = service.settings.body_bytes;
+    let most = service.settings.body_bytes;
+    let limit = if route.is_form() { most.min(LONGEST_FORM) } else { most };
     let too_long =
         || Refusal::new(Case::TooLong, format!("The body is longer than {limit} bytes. Please send less at once."));
     if !matches!(*request.method(), Method::POST | Method::PUT) {
@@ -363,7 +366,7 @@ fn read_query(
     if route.is_form() {
         let form = std::str::from_utf8(body)
             .map_err(|_| Refusal::new(Case::Parameter, "The form is not valid percent-encoded UTF-8."))?;
-        query.0.extend(Query::parse(form)?.0);
+        query = query.and(Query::parse(form)?)?;
     }
     seen.patient = seen.patient.or_else(|| query.patient_for_audit());
     let known = [route.parameters, FORMAT];

@@ -16,6 +16,9 @@ use crate::{
 
 /// Most parameters of one request; no search here has a use for more.
 const MOST_PARAMETERS: usize = 50;
+/// Most comma-separated values of all parameters of one request together: each is held against every row, and becomes a
+/// condition of the store's query, which takes no unbounded number of them.
+const MOST_VALUES: usize = 200;
 
 /// Every route knows these.
 pub const FORMAT: &[Parameter] = &[
@@ -40,21 +43,38 @@ impl Query {
     /// Splits and decodes; `a=1&b=2` or a form body.
     ///
     /// # Errors
-    /// [`Refusal`] 400 when a part is not percent-encoded UTF-8 or holds control characters.
+    /// [`Refusal`] 400 when a part is not percent-encoded UTF-8 or holds control characters, or when there are too many.
     pub fn parse(raw: &str) -> Result<Self, Refusal> {
         let mut sent = Vec::new();
-        if raw.split('&').count() > MOST_PARAMETERS {
-            let text = format!("There are more than {MOST_PARAMETERS} parameters. Please send those that are needed.");
-            return Err(Refusal::new(Case::Parameter, text).with_code(IssueCode::Value));
-        }
-        for part in raw.split('&').filter(|part| !part.is_empty()) {
+        // One too many is enough to refuse, however many there are.
+        for part in raw.split('&').filter(|part| !part.is_empty()).take(MOST_PARAMETERS + 1) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let (name, value) = (decode(name)?, decode(value)?);
             let cut = name.find([':', '.']).unwrap_or(name.len());
             let (name, modifier) = name.split_at(cut);
             sent.push(Sent { name: name.to_owned(), modifier: modifier.to_owned(), value });
         }
-        Ok(Self(sent))
+        Self(sent).within_limits()
+    }
+
+    /// The parameters of the URL and of a form together.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 when together they are too many.
+    pub fn and(mut self, form: Self) -> Result<Self, Refusal> {
+        self.0.extend(form.0);
+        self.within_limits()
+    }
+
+    fn within_limits(self) -> Result<Self, Refusal> {
+        let values: usize = self.0.iter().map(|sent| sent.value.matches(',').count() + 1).sum();
+        let most = match (self.0.len() > MOST_PARAMETERS, values > MOST_VALUES) {
+            (true, _) => format!("{MOST_PARAMETERS} parameters"),
+            (_, true) => format!("{MOST_VALUES} values"),
+            _ => return Ok(self),
+        };
+        let text = format!("There are more than {most}. Please send those that are needed.");
+        Err(Refusal::new(Case::Parameter, text).with_code(IssueCode::Value))
     }
 
     /// Refuses what the route does not know: an unfiltered answer would be a disclosure. All faults at once.
@@ -273,8 +293,10 @@ mod tests {
     #[test]
     fn two_patients_a_wrong_system_and_rubbish_are_refused() {
         let many = "_count=1&".repeat(51);
+        let values = format!("_id={}&code={}", "a,".repeat(100), "b%2C".repeat(100));
         for (raw, case) in [
             (many.as_str(), Case::Parameter),
+            (values.as_str(), Case::Parameter),
             ("patient=9990000018&patient=9990000026", Case::Parameter),
             ("patient=9990000018&subject=9990000018", Case::Parameter),
             ("patient=9990000018,9990000026", Case::Parameter),

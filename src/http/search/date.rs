@@ -101,10 +101,20 @@ impl DateTest {
     }
 }
 
-/// What both sets of instants have.
+/// What both sets of instants have, as stretches that neither overlap nor touch: so there are never more of them than the
+/// sets have together, however often this is done.
 pub fn intersection(one: &[Span], other: &[Span]) -> Vec<Span> {
     let pairs = one.iter().flat_map(|a| other.iter().map(move |b| a.and(*b)));
-    pairs.filter(|span| span.from_ms < span.before_ms).collect()
+    let mut spans: Vec<Span> = pairs.filter(|span| span.from_ms < span.before_ms).collect();
+    spans.sort_unstable_by_key(|span| span.from_ms);
+    spans.dedup_by(|next, kept| {
+        let joined = next.from_ms <= kept.before_ms;
+        if joined {
+            kept.before_ms = kept.before_ms.max(next.before_ms);
+        }
+        joined
+    });
+    spans
 }
 
 /// R4's advice for `ap`: a tenth of the distance from now, on both sides.
