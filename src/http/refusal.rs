@@ -191,7 +191,7 @@ impl Refusal {
         }
     }
 
-    fn fault() -> Self {
+    pub fn fault() -> Self {
         Self::new(Case::Fault, "The service failed. The fault has been logged under this request's id.")
     }
 }

@@ -1,6 +1,5 @@
 //! Pages: opaque cursors, the rows of one page by keyset, and the links between pages.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::result::Search;
@@ -8,7 +7,8 @@ pub use crate::cpis::types::page::Place;
 use crate::{
     fhir::resource::Resource,
     http::{
-        query::{Query, bad_value},
+        dispatch::Call,
+        query::bad_value,
         refusal::Refusal,
     },
 };
@@ -125,9 +125,10 @@ pub async fn count<K, T>(
 ///
 /// # Errors
 /// [`Refusal`] 400 for one that this search did not make.
-pub fn cursor<T: DeserializeOwned>(query: &Query) -> Result<Option<T>, Refusal> {
-    let Some(text) = query.single("_cursor")? else { return Ok(None) };
-    let value = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+pub fn cursor<T: DeserializeOwned>(call: &Call) -> Result<Option<T>, Refusal> {
+    let Some(text) = call.query.single("_cursor")? else { return Ok(None) };
+    let opened = call.service.seal.opened(&purpose(call), text);
+    let value = opened.and_then(|content| serde_json::from_slice(&content).ok());
     value.map(Some).ok_or_else(foreign_cursor)
 }
 
@@ -139,8 +140,19 @@ pub fn foreign_cursor() -> Refusal {
     )
 }
 
+/// A cursor that only the same caller's organisation can use, in the same search or history.
+///
 /// # Errors
 /// When the cursor can't be written.
-pub fn encoded(cursor: &impl Serialize) -> Result<String, Refusal> {
-    Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(cursor)?))
+pub fn encoded(call: &Call, cursor: &impl Serialize) -> Result<String, Refusal> {
+    let content = serde_json::to_vec(cursor)?;
+    call.service.seal.sealed(&purpose(call), content).map_err(|_| {
+        tracing::error!("a cursor could not be sealed");
+        Refusal::fault()
+    })
+}
+
+fn purpose(call: &Call) -> String {
+    let (role, ods) = (call.caller.role.code(), call.caller.organization.ods.as_str());
+    format!("{role} {ods} {} {} {}", call.interaction.code(), call.resource, call.id)
 }

@@ -72,10 +72,10 @@ impl<'a> Searchset<'a> {
         self.bundle(matches, None, Some(total), Vec::new())
     }
 
-    /// The page of a search all of whose rows were found: filtered, sorted, counted and cut here.
+    /// The page of a search all of whose rows were found and whose audit is stored: filtered, sorted, counted and cut here.
     ///
     /// # Errors
-    /// [`Refusal`] 400 for a cursor that points at nothing here.
+    /// [`Refusal`] 400 for a cursor that points at nothing here any more.
     pub fn whole(mut self, search: &Search) -> Result<Bundle, Refusal> {
         let mut rows = Vec::with_capacity(self.matches.len());
         for row in std::mem::take(&mut self.matches) {
@@ -93,7 +93,7 @@ impl<'a> Searchset<'a> {
             None => 0,
             Some(at) => {
                 let found = rows.iter().position(|row| row.resource.id() == Some(at.as_str()));
-                found.ok_or_else(page::foreign_cursor)?
+                found.ok_or_else(|| page::foreign_cursor().audited())?
             }
         };
         let end = rows.len().min(start + search.count());
@@ -165,7 +165,7 @@ impl<'a> Searchset<'a> {
 /// # Errors
 /// [`Refusal`] 400 for what is no cursor of ours.
 pub fn start(call: &Call) -> Result<Option<String>, Refusal> {
-    Ok(page::cursor::<At>(&call.query)?.map(|start| start.at))
+    Ok(page::cursor::<At>(call)?.map(|start| start.at))
 }
 
 /// The accesses of what a look-up found, each with who made it.
@@ -187,7 +187,7 @@ pub fn links<C: Serialize>(call: &Call, previous: Option<&C>, next: Option<&C>) 
     let first = self_link(&call.service, &call.path_and_query, &plain);
     let mark = if first.contains('?') { '&' } else { '?' };
     let to = |relation: &str, cursor: &C| -> Result<BundleLink, Refusal> {
-        let url = format!("{first}{mark}_cursor={}", page::encoded(cursor)?);
+        let url = format!("{first}{mark}_cursor={}", page::encoded(call, cursor)?);
         Ok(BundleLink { relation: relation.to_owned(), url })
     };
     let mut links = Vec::new();
