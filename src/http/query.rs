@@ -184,7 +184,12 @@ impl Query {
         let value = if sent.modifier.ends_with("identifier") {
             identifier_value(&sent.name, &sent.value)?
         } else {
-            sent.value.strip_prefix("Patient/").unwrap_or(&sent.value)
+            let number = sent.value.strip_prefix("Patient/").unwrap_or(&sent.value);
+            if number.contains('/') {
+                let text = "Invalid NHS number: give the number alone, or after Patient/, and nothing else.";
+                return Err(Refusal::new(Case::NhsNumber, text).at(&format!("http.{}", sent.name)));
+            }
+            number
         };
         nhs_number(value).map(Some)
     }
@@ -308,6 +313,16 @@ mod tests {
             ("patient=%0a", Case::Parameter),
         ] {
             assert_eq!(patient(raw), Err(case), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_reference_of_another_form_is_told_the_form() {
+        for raw in ["patient=https://x.example/Patient/9990000018", "patient=Group/9990000018", "subject=Patient/1/2"] {
+            let refusal = Query::parse(raw).and_then(|q| q.patient()).expect_err("refused");
+            let text = format!("{:?}", refusal.issues);
+            assert!(refusal.case == Case::NhsNumber && text.contains("after Patient/"), "{raw}: {text}");
+            assert!(!text.contains("9990000018"), "{raw}");
         }
     }
 

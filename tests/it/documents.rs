@@ -235,6 +235,11 @@ async fn the_capability_statement_is_complete() {
         let resources = rest["resource"].as_array().expect("resources");
         resources.iter().find(|resource| resource["type"] == name).expect("the type").clone()
     };
+    // An interaction by id is explained, not its conditional sibling.
+    let flag = of("Flag");
+    let mut interactions = flag["interaction"].as_array().expect("interactions").iter();
+    let delete = interactions.find(|one| one["code"] == "delete").expect("delete");
+    assert!(delete["documentation"].as_str().is_some_and(|text| text.starts_with("Takes away an own plan")), "{delete}");
     for (name, element, value) in [
         ("Flag", "versioning", json!("versioned")),
         ("Flag", "conditionalCreate", json!(true)),

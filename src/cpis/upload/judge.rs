@@ -246,7 +246,11 @@ fn verify(record: &RecordChange, stored: &StoredRecord, trace: &Trace) -> Option
             refuse(RecordCode::Cpr05, "This NHS number was replaced. Trace the child again, then send the new number.")
         }
         Trace::Found(_) | Trace::NotTraced => match (known(record, stored), trace) {
-            (None, _) => refuse(RecordCode::Cpr07, "Send the child's name and birth date with the first plan."),
+            (None, _) => refuse(
+                RecordCode::Cpr07,
+                "You haven't sent this child's name and birth date yet. Send them first by PUT Patient/{NHS number}, or \
+                 in one Bundle with the plan.",
+            ),
             (Some(sent), Trace::Found(traced)) => compare(sent, traced).err().and_then(|code| {
                 refuse(
                     code,

@@ -109,8 +109,8 @@ impl Wanted {
             Kind::Date => DateTest::parse(value, reading.calendar, reading.now).map(Self::Date).map_err(|fault| {
                 let refusal = bad_value(
                     name,
-                    "must be a date such as 2026-11-03 or an instant with its offset, after one of the prefixes eq, ne, \
-                     gt, lt, ge, le, sa, eb, ap or none",
+                    "must be a year, month, day or time that exists, such as 2026, 2026-11, 2026-11-03 or \
+                     2026-11-03T21:40:00Z, after one of the prefixes eq, ne, gt, lt, ge, le, sa, eb, ap or none",
                 );
                 if fault == DateFault::Prefix { refusal.with_code(IssueCode::NotSupported) } else { refusal }
             }),
