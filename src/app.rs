@@ -178,7 +178,9 @@ impl App {
     pub fn open(settings: Settings, clock: Clock) -> Result<Self, StartFault> {
         let process = process_name();
         let gateway = open_gateway(&settings, &clock, &process)?;
-        let signer = Arc::new(CheckpointSigner(checkpoint_key(&settings)?));
+        let checkpoint_key = checkpoint_key(&settings)?;
+        let seal = checkpoint_key.seal()?;
+        let signer = Arc::new(CheckpointSigner(checkpoint_key));
         let mut issuers = settings.auth.issuers.iter().map(issuer).collect::<Result<Vec<_>, _>>()?;
         if issuers.iter().any(Issuer::is_sandbox) {
             return Err(StartFault::SandboxIssuer);
@@ -220,6 +222,7 @@ impl App {
             validators: Validators::shared()?,
             published: Published::new(&http, &tokens_from)?,
             settings: http,
+            seal,
             sandbox,
         });
         Ok(Self { gateway, notifier, service, signer, process, settings, listener, address })

@@ -21,7 +21,10 @@ use openssl::{
     sign::{Signer, Verifier},
 };
 
-use super::key_file::{self, Readers};
+use super::{
+    key_file::{self, Readers},
+    seal::Seal,
+};
 
 /// The private key's file name within the directory given to [`CheckpointKey::generate_into`].
 pub const PRIVATE_FILE: &str = "audit-checkpoint.pem";
@@ -92,6 +95,14 @@ impl CheckpointKey {
     /// [`CheckpointKeyFault::Openssl`].
     pub fn sign(&self, data: &[u8]) -> Result<Vec<u8>, CheckpointKeyFault> {
         Ok(Signer::new(MessageDigest::sha384(), &self.key)?.sign_oneshot_to_vec(data)?)
+    }
+
+    /// A seal of this installation: the key is the one secret that all its processes share.
+    ///
+    /// # Errors
+    /// [`CheckpointKeyFault::Openssl`].
+    pub fn seal(&self) -> Result<Seal, CheckpointKeyFault> {
+        Ok(Seal::from_secret(&self.key.private_key_to_der()?)?)
     }
 
     pub fn public(&self) -> &PublicKey {

@@ -7,6 +7,7 @@
 //! - [`Claims`] documents what is read from a token.
 //! - [`sandbox`] issues the sandbox's tokens; [`sandbox::is_sandbox_issuer`] tells it from a real issuer.
 //! - [`checkpoint_key`] signs and verifies the audit's checkpoints.
+//! - [`Seal`] keeps what is handed out to be given back, such as cursors.
 //!
 //! The system's clock is never asked: the time is an argument everywhere.
 
@@ -18,6 +19,7 @@ mod key_file;
 mod keys;
 mod registered;
 pub mod sandbox;
+mod seal;
 mod token;
 
 #[cfg(test)]
@@ -27,4 +29,5 @@ pub use caller::{AuthFault, Directory, DirectoryFault};
 pub use claims::{Claims, UserClaims};
 pub use keys::{Issuer, KeyFault, VerifyingKey};
 pub use registered::authenticate;
+pub use seal::Seal;
 pub use token::{LONGEST_TOKEN, TokenFault, Tokens};

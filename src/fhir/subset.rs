@@ -243,6 +243,11 @@ fn elements_of(resource: &str) -> Option<&'static Elements> {
     TYPES.iter().find(|of| of.resource == resource)
 }
 
+/// Whether a type is among those that come along with each other in a search.
+pub fn is_of_a_record(resource: &str) -> bool {
+    elements_of(resource).is_some()
+}
+
 /// Whether a type has an element of this name; true for a type that is not in the table.
 pub fn has_element(resource: &str, name: &str) -> bool {
     let own = |of: &Elements| [of.mandatory, of.summary, of.others].concat().contains(&name);

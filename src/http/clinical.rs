@@ -60,7 +60,7 @@ impl Asked {
 /// [`Refusal`]: 400 or 403 before the child is looked up, 404, 503.
 pub async fn look_up(call: &Call, asked: Asked) -> Result<Found, Refusal> {
     // What is no cursor is told before the child is looked up.
-    searchset::start(&call.query)?;
+    searchset::start(call)?;
     let kind =
         unscheduled::decide(&call.headers, &call.caller, call.service.settings.scheduled_care, asked.by_setting)?;
     let absent_is_not_found = asked.absent_is_not_found;

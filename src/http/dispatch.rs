@@ -117,12 +117,20 @@ pub async fn dispatch(service: Arc<Service>, routes: &Routes, request: HttpReque
     };
     tracing::info!(
         request.id = %known.loggable(),
-        http.method = %request.method(),
+        http.method = known_method(request.method()),
         http.route = route.map_or("unknown", |route| route.path),
         http.status = answer.status.as_u16(),
         "answered"
     );
     respond(answer, &known, pretty)
+}
+
+/// A method for the log: any word can be one, and what a client makes up may be somebody's number.
+fn known_method(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "TRACE" | "CONNECT") => known,
+        _ => "other",
+    }
 }
 
 /// The request line for the audit; of a target that is refused for its length only the beginning.
@@ -425,5 +433,18 @@ pub fn respond(answer: &Answer, ids: &RequestIds, pretty: bool) -> HttpResponse 
         // These have no length either.
         None if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => response.finish(),
         None => response.body(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_made_up_method_is_logged() {
+        assert_eq!(known_method(&Method::DELETE), "DELETE");
+        for made_up in ["9990000018", "get", "JONES"] {
+            assert_eq!(known_method(&Method::from_bytes(made_up.as_bytes()).unwrap()), "other");
+        }
     }
 }

@@ -123,7 +123,7 @@ async fn own_search(call: Call, search: Search) -> Result<Answer, Refusal> {
         Ok(plans.into_iter().map(|shown| (shown.plan.id, shown)).collect::<Vec<_>>())
     };
     let flag = |shown: &ShownPlan| upload::owner_flag(&call, shown);
-    let page = Page::read(&search, page::cursor(&call.query)?, &fetch, flag).await?;
+    let page = Page::read(&search, page::cursor(&call)?, &fetch, flag).await?;
     let counted = search.total == Total::Accurate || search.only_count();
     let total = if counted { Some(page::count(&search, &fetch, flag).await?) } else { None };
     let plans: Vec<ShownPlan> = page.rows.into_iter().map(|(_, shown)| shown).collect();

@@ -22,7 +22,7 @@ use super::{
     search::{
         Parameter,
         date::{DateFault, DateTest},
-        page::{self, foreign_cursor},
+        page,
         result::{COUNT, CURSOR, page_count},
         searchset::{links, self_link},
     },
@@ -53,9 +53,7 @@ pub const PARAMETERS: &[Parameter] = &[
 
 /// Where a page begins; `top` is the newest version that the first page of an instance knew of, so that its total stays.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Cursor {
-    of: String,
     below: i64,
     top: Option<i64>,
 }
@@ -84,7 +82,7 @@ pub async fn vread(call: Call) -> Result<Answer, Refusal> {
 /// [`Refusal`] by design 4.
 pub async fn of_instance(call: Call) -> Result<Answer, Refusal> {
     let versioned = versioned(&call)?;
-    let cursor = cursor(&call)?;
+    let cursor = page::cursor(&call)?;
     let asked = asked(&call, cursor.as_ref())?;
     let found = call.service.gateway.history(&call.caller.organization, versioned, asked).await?;
     let found = found.ok_or_else(Refusal::not_found)?;
@@ -107,7 +105,7 @@ pub async fn of_type(call: Call) -> Result<Answer, Refusal> {
         "Organization" => VersionedType::Organization,
         _ => return Err(Refusal::not_found()),
     };
-    let cursor = cursor(&call)?;
+    let cursor = page::cursor(&call)?;
     let asked = asked(&call, cursor.as_ref())?;
     let page = call.service.gateway.history_of_type(&call.caller.organization, of, asked).await?;
     let mut event = call.event();
@@ -136,19 +134,6 @@ fn entity(call: &Call) -> EntityRef {
 /// A version as this server spells it: another spelling is another one, which is not there.
 fn version_number(vid: &str) -> Result<i64, Refusal> {
     vid.parse::<i64>().ok().filter(|number| number.to_string() == vid).ok_or_else(Refusal::not_found)
-}
-
-/// The cursor of a `next` link of the same kind of history.
-fn cursor(call: &Call) -> Result<Option<Cursor>, Refusal> {
-    let cursor: Option<Cursor> = page::cursor(&call.query)?;
-    if cursor.as_ref().is_some_and(|cursor| cursor.of != kind(call)) {
-        return Err(foreign_cursor());
-    }
-    Ok(cursor)
-}
-
-fn kind(call: &Call) -> String {
-    format!("{} {}", call.interaction.code(), call.resource)
 }
 
 fn asked(call: &Call, cursor: Option<&Cursor>) -> Result<HistoryAsked, Refusal> {
@@ -194,8 +179,8 @@ fn at(call: &Call) -> Result<Span, Refusal> {
 fn bundle(call: &Call, page: &HistoryPage<Version>, top: Option<i64>) -> Result<Bundle, Refusal> {
     let link = self_link(&call.service, &call.path_and_query, &call.query);
     let mut bundle = Bundle::history(&link, page.versions.iter().map(|version| entry(call, version)).collect());
-    let next = page.next.map(|below| Cursor { of: kind(call), below, top });
-    bundle.link.extend(links(call.into(), None, next.as_ref())?);
+    let next = page.next.map(|below| Cursor { below, top });
+    bundle.link.extend(links(&call.into(), None, next.as_ref())?);
     Ok(bundle)
 }
 

@@ -88,7 +88,7 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
         Ok(found.into_iter().map(|(name, organization)| ((name, organization.id), organization)).collect::<Vec<_>>())
     };
     let rendered = |organization: &types::Organization| Resource::from(render::organization(organization));
-    let start: Option<Place<(String, i64)>> = page::cursor(&call.query)?;
+    let start: Option<Place<(String, i64)>> = page::cursor(&call)?;
     let page = Page::read(&search, start, &fetch, rendered).await?;
     let counted = search.total == Total::Accurate || search.only_count();
     let total = if counted { Some(page::count(&search, &fetch, rendered).await?) } else { None };

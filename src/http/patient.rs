@@ -115,7 +115,7 @@ async fn own_search(call: Call, search: Search) -> Result<Answer, Refusal> {
         Ok(children.into_iter().map(|child| (child.id, child)).collect::<Vec<_>>())
     };
     let patient = |child: &AuthorityChild| Resource::from(render::patient_for_owner(child));
-    let page = Page::read(&search, page::cursor(&call.query)?, &fetch, patient).await?;
+    let page = Page::read(&search, page::cursor(&call)?, &fetch, patient).await?;
     let counted = search.total == Total::Accurate || search.only_count();
     let total = if counted { Some(page::count(&search, &fetch, patient).await?) } else { None };
     event.result = Some(QueryResult::of(&page.rows, |(_, child)| child.nhs_number.as_str().to_owned()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::definitions::Published;
 use crate::{
-    auth::{self, AuthFault, Tokens},
+    auth::{self, AuthFault, Seal, Tokens},
     config::{PdsMode, ScheduledCare},
     cpis::{Gateway, types::caller::Caller},
     fhir::{render::Verification, validate::Validators},
@@ -33,6 +33,8 @@ pub struct Service {
     pub tokens: Arc<Tokens>,
     pub validators: &'static Validators,
     pub settings: HttpSettings,
+    /// Of the cursors: what numbers the store gives rows tells how many rows others have.
+    pub seal: Seal,
     /// What the gateway says of itself, made once.
     pub published: Published,
     /// `None` outside the sandbox.

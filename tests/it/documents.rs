@@ -62,8 +62,11 @@ async fn the_api_description_is_consistent() {
             assert!(operation["summary"].as_str().is_some_and(|text| text.len() > 5), "{method} {path}");
             let responses = operation["responses"].as_object().expect("responses");
             assert!(responses.keys().any(|status| status.starts_with('2')), "{method} {path}");
-            let id = operation["operationId"].as_str().map(str::to_owned);
-            assert!(id.is_none_or(|id| ids.insert(id)), "{method} {path}: its operationId is there twice");
+            let id = operation["operationId"].as_str().expect("an operationId").to_owned();
+            assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
+            assert!(ids.insert(id), "{method} {path}: its operationId is there twice");
+            let tag = operation["tags"][0].as_str().expect("a tag");
+            assert!(codes(&document, "tags", "name").contains(tag), "{method} {path}: {tag} is not described");
             let in_path = path.matches('{').count();
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             assert_eq!(parameters.iter().filter(|p| p["in"] == "path").count(), in_path, "{method} {path}");

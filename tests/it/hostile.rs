@@ -30,6 +30,66 @@ on_both_stores! {
         assert_eq!(app.number("select count(*) as n from outbox"), 0);
     }
 
+    async fn a_cursor_tells_nothing_of_others(backend) {
+        let app = TestApp::start(backend).await;
+        let (one, other) = (child(1), child(2));
+        for child in [&one, &other] {
+            app.on_record(child, &[("Z9A", CPP, "2026-09-14", None), ("Z9B", CPP, "2026-09-14", None)]).await;
+        }
+        for user in ["555000000101", "555000000102"] {
+            app.clinician_named(user).get(&one.care_team()).await;
+        }
+        let accesses = format!("/AuditEvent?patient={}", one.nhs());
+        let paged = ["/Patient?", "/Patient/_history?", "/Flag/_history?", "/Flag?", &format!("{accesses}&")];
+        for path in paged {
+            let next = app.authority("Z9A").get(&format!("{path}_count=1")).await.next_page().expect("a next page");
+            let (_, cursor) = next.split_once("_cursor=").expect("a cursor");
+            // The numbers in it count the rows of all authorities.
+            let bytes = URL_SAFE_NO_PAD.decode(cursor).expect("base64");
+            assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_err(), "{path} {}", String::from_utf8_lossy(&bytes));
+            assert_eq!(app.authority("Z9A").get(&next).await.status, 200, "{next}");
+            app.authority("Z9B").get(&next).await.assert_refused(400, "value", "INVALID_VALUE");
+            for elsewhere in paged.iter().filter(|elsewhere| **elsewhere != path) {
+                let foreign = app.authority("Z9A").get(&format!("{elsewhere}_cursor={cursor}")).await;
+                foreign.assert_refused(400, "value", "INVALID_VALUE");
+            }
+        }
+    }
+
+    async fn a_page_that_is_gone_is_refused_and_its_look_up_audited_once(backend) {
+        let app = TestApp::start(backend).await;
+        let child = child(1);
+        app.on_record(&child, &[("Z9A", CPP, "2026-09-14", None), ("Z9B", CPP, "2026-09-21", None)]).await;
+        let next = app.clinician().get(&format!("{}&_count=1", child.care_team())).await.next_page().expect("a next page");
+        for ods in ["Z9A", "Z9B"] {
+            let flags = app.authority(ods).get(&format!("/Flag?patient={}", child.nhs())).await.resources("Flag");
+            app.authority(ods).delete(&format!("/Flag/{}", flags[0]["id"].as_str().unwrap())).await;
+        }
+        let before = app.number("select count(*) as n from audit_event");
+        app.clinician().get(&next).await.assert_refused(400, "value", "INVALID_VALUE");
+        assert_eq!(app.number("select count(*) as n from audit_event"), before + 1);
+    }
+
+    async fn nothing_is_dropped_from_what_is_asked(backend) {
+        let app = TestApp::start(backend).await;
+        let child = child(1);
+        app.on_record(&child, &[("Z9A", CPP, "2026-09-14", None)]).await;
+        let of_child = |query: &str| format!("/Flag?patient={}&{query}", child.nhs());
+        for (query, code) in [
+            ("_include=Flag:patient:Organization", "not-supported"),
+            ("_include=Flag:author:Patient", "not-supported"),
+            ("_elements=status,Bogus.status", "value"),
+            ("code=http://snomed.info/sct%7Ca%7Cb", "value"),
+            ("author:identifier=https://fhir.nhs.uk/Id/ods-organization-code%7CZ9A%7Cb", "value"),
+        ] {
+            for by in [app.clinician(), app.authority("Z9A")] {
+                by.get(&of_child(query)).await.assert_refused(400, code, "INVALID_VALUE");
+            }
+        }
+        // An accent alone is nothing once accents are left out, and every name begins with nothing.
+        app.clinician().get("/Organization?name=%CC%81").await.assert_refused(400, "value", "INVALID_VALUE");
+    }
+
     async fn what_a_form_searched_for_is_in_the_audit(backend) {
         let app = TestApp::start(backend).await;
         let child = child(1);

@@ -32,8 +32,12 @@ const HEADERS: &[Described] = &[
     header("Cache-Control", "`no-store`; `no-cache` for what is public.", "no-store"),
     Described {
         always: false,
-        pattern: Some("^W/\"[0-9]+\"$"),
-        ..header("ETag", "The version, to whom it belongs; never for clinicians.", "W/\"1\"")
+        pattern: Some("^W/\"[0-9a-f]+\"$"),
+        ..header(
+            "ETag",
+            "The version, to whom it belongs; never for clinicians. A digest of what is published.",
+            "W/\"1\"",
+        )
     },
     Described {
         always: false,

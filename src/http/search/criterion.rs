@@ -115,21 +115,28 @@ impl Wanted {
                 if fault == DateFault::Prefix { refusal.with_code(IssueCode::NotSupported) } else { refusal }
             }),
             Kind::Reference if modifier.ends_with("identifier") => {
-                let (system, value) = system_and_value(value);
+                let (system, value) = system_and_value(value).unwrap_or_default();
                 let value = value.ok_or_else(|| bad_value(name, "must be an identifier as system|value"))?;
                 Ok(Self::Identifier { system, value })
             }
             Kind::Reference => reference(name, modifier, &unescaped(value), reading.base_url),
             Kind::String if modifier == ":exact" => Ok(Self::Exact(unescaped(value))),
-            Kind::String if modifier == ":contains" => Ok(Self::Part(searchable(&unescaped(value)))),
-            Kind::String => Ok(Self::Beginning(searchable(&unescaped(value)))),
+            Kind::String => {
+                let folded = searchable(&unescaped(value));
+                match modifier {
+                    // Marks alone would be found in everything.
+                    _ if folded.is_empty() => Err(bad_value(name, "must hold more than accents")),
+                    ":contains" => Ok(Self::Part(folded)),
+                    _ => Ok(Self::Beginning(folded)),
+                }
+            }
             Kind::Uri | Kind::Special => Ok(Self::Exact(unescaped(value))),
         }
     }
 }
 
 fn token(parameter: &Parameter, value: &str) -> Result<Wanted, Refusal> {
-    let (system, code) = system_and_value(value);
+    let (system, code) = system_and_value(value).unwrap_or_default();
     if system.as_deref().unwrap_or_default().is_empty() && code.is_none() {
         return Err(bad_value(parameter.name, "must be a code, system|code, |code or system|"));
     }
@@ -155,13 +162,14 @@ fn reference(name: &str, modifier: &str, value: &str, base_url: &str) -> Result<
     Ok(Wanted::Reference { resource: resource.map(str::to_owned), id: id.to_owned() })
 }
 
-/// `system|code`, `|code`, `system|` or `code`. An absent system is `None`, an empty one is empty.
-fn system_and_value(text: &str) -> (Option<String>, Option<String>) {
-    let mut parts = split(text, '|');
-    let first = parts.next().map(unescaped).unwrap_or_default();
-    match parts.next() {
-        None => (None, Some(first).filter(|code| !code.is_empty())),
-        Some(second) => (Some(first), Some(unescaped(second)).filter(|code| !code.is_empty())),
+/// `system|code`, `|code`, `system|` or `code`; `None` when there are more parts. An absent system is `None`, an empty one
+/// is empty.
+fn system_and_value(text: &str) -> Option<(Option<String>, Option<String>)> {
+    let parts: Vec<String> = split(text, '|').map(unescaped).collect();
+    let given = |code: String| Some(code).filter(|code| !code.is_empty());
+    match <[String; 1]>::try_from(parts) {
+        Ok([code]) => Some((None, given(code))),
+        Err(parts) => <[String; 2]>::try_from(parts).ok().map(|[system, code]| (Some(system), given(code))),
     }
 }
 
@@ -197,6 +205,7 @@ mod tests {
         Parameter::token("status", &["status"], Definition::Own, "").one_of(&["active", "inactive"]);
     const CODE: Parameter = Parameter::token("code", &["code"], Definition::Own, "");
     const AUTHOR: Parameter = Parameter::reference("author", &["author"], Definition::Own, "");
+    const NAME: Parameter = Parameter::string("name", &["name"], Definition::Own, "");
     const DATE: Parameter = Parameter::date("date", &["period"], Definition::Own, "");
 
     fn read(parameter: &'static Parameter, modifier: &str, value: &str) -> Result<Criterion, Refusal> {
@@ -252,10 +261,14 @@ mod tests {
             (&STATUS, "", "gone,active,", 2),
             (&CODE, "", "", 1),
             (&CODE, "", "|", 1),
+            (&CODE, "", "s|a|b", 1),
             (&CODE, ":missing", "yes", 1),
             (&AUTHOR, "", "https://elsewhere.example/Organization/Z9A", 1),
             (&AUTHOR, ":Organization", "Patient/1", 1),
             (&AUTHOR, ":identifier", "s|", 1),
+            (&AUTHOR, ":identifier", "s|a|b", 1),
+            (&NAME, "", "\u{301}", 1),
+            (&NAME, ":contains", "\u{301}", 1),
             (&DATE, "", "xx2026,nonsense", 1),
         ] {
             let refused = read(parameter, modifier, value).map(|_| ()).unwrap_err();
@@ -273,7 +286,7 @@ mod tests {
             }).collect();
             let parts: Vec<&str> = split(&escaped, ',').collect();
             prop_assert_eq!(parts.len(), 1);
-            prop_assert_eq!(system_and_value(&escaped), (None, Some(text)));
+            prop_assert_eq!(system_and_value(&escaped), Some((None, Some(text))));
         }
     }
 }

@@ -149,12 +149,23 @@ fn include(value: &str, iterate: bool, known: &[&str]) -> Result<Include, Refusa
     let target = parts.next().map(str::to_owned);
     let listed = known.contains(&format!("{resource}:{name}").as_str()) && parts.next().is_none();
     let parameter = table(resource).iter().find(|parameter| parameter.name == name);
-    let typed = target
-        .as_deref()
-        .is_none_or(|target| ["Patient", "Organization", "CarePlan", "CareTeam", "PractitionerRole"].contains(&target));
+    let typed = target.as_deref().is_none_or(|target| targets(name).contains(&target));
     match parameter.filter(|_| listed && typed) {
         Some(parameter) => Ok(Include { resource: resource.to_owned(), parameter, target, iterate }),
         None => Err(unknown()),
+    }
+}
+
+/// What a reference leads to here. Any other type would bring nothing, which looks like there were none.
+fn targets(parameter: &str) -> &'static [&'static str] {
+    match parameter {
+        "patient" | "subject" => &["Patient"],
+        "author" | "partof" => &["Organization"],
+        "detail" => &["CarePlan"],
+        "care-team" => &["CareTeam"],
+        "agent" => &["PractitionerRole"],
+        "entity" => &["Patient", "PractitionerRole"],
+        _ => &[],
     }
 }
 

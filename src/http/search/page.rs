@@ -1,15 +1,16 @@
 //! Pages: opaque cursors, the rows of one page by keyset, and the links between pages.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::result::Search;
+use super::{result::Search, searchset::self_link};
 pub use crate::cpis::types::page::Place;
 use crate::{
     fhir::resource::Resource,
     http::{
+        dispatch::{Call, OpenCall},
         query::{Query, bad_value},
         refusal::Refusal,
+        service::Service,
     },
 };
 
@@ -121,13 +122,47 @@ pub async fn count<K, T>(
     }
 }
 
+/// The request that is answered, as far as links and cursors need it.
+#[derive(Clone)]
+pub struct Request<'a> {
+    pub service: &'a Service,
+    pub path_and_query: &'a str,
+    pub query: &'a Query,
+    /// What a cursor is good for: the same caller's organisation, and the same search or history.
+    purpose: String,
+}
+
+impl<'a> From<&'a Call> for Request<'a> {
+    fn from(call: &'a Call) -> Self {
+        let (role, ods) = (call.caller.role.code(), call.caller.organization.ods.as_str());
+        let purpose = format!("{role} {ods} {} {} {}", call.interaction.code(), call.resource, call.id);
+        Self { service: &call.service, path_and_query: &call.path_and_query, query: &call.query, purpose }
+    }
+}
+
+impl<'a> From<&'a OpenCall<'a>> for Request<'a> {
+    fn from(call: &'a OpenCall<'a>) -> Self {
+        let purpose = format!("published {}", call.resource);
+        Self { service: call.service, path_and_query: &call.path_and_query, query: &call.query, purpose }
+    }
+}
+
+impl Request<'_> {
+    /// The request with this query instead, as a link.
+    pub fn link(&self, query: &Query) -> String {
+        self_link(self.service, self.path_and_query, query)
+    }
+}
+
 /// The cursor that a link of ours carried.
 ///
 /// # Errors
 /// [`Refusal`] 400 for one that this search did not make.
-pub fn cursor<T: DeserializeOwned>(query: &Query) -> Result<Option<T>, Refusal> {
-    let Some(text) = query.single("_cursor")? else { return Ok(None) };
-    let value = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+pub fn cursor<'a, T: DeserializeOwned>(request: impl Into<Request<'a>>) -> Result<Option<T>, Refusal> {
+    let request = request.into();
+    let Some(text) = request.query.single("_cursor")? else { return Ok(None) };
+    let opened = request.service.seal.opened(&request.purpose, text);
+    let value = opened.and_then(|content| serde_json::from_slice(&content).ok());
     value.map(Some).ok_or_else(foreign_cursor)
 }
 
@@ -139,8 +174,14 @@ pub fn foreign_cursor() -> Refusal {
     )
 }
 
+/// A cursor that only the same caller's organisation can use, in the same search or history.
+///
 /// # Errors
 /// When the cursor can't be written.
-pub fn encoded(cursor: &impl Serialize) -> Result<String, Refusal> {
-    Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(cursor)?))
+pub fn encoded(request: &Request<'_>, cursor: &impl Serialize) -> Result<String, Refusal> {
+    let content = serde_json::to_vec(cursor)?;
+    request.service.seal.sealed(&request.purpose, content).map_err(|_| {
+        tracing::error!("a cursor could not be sealed");
+        Refusal::fault()
+    })
 }

@@ -292,7 +292,8 @@ pub fn asked_subset(query: &Query, resource: &str, parameters: &[Parameter]) -> 
     let mut elements = Vec::new();
     for name in text.split(',') {
         let (of, name) = name.split_once('.').map_or((None, name), |(of, name)| (Some(of), name));
-        let known = !name.is_empty() && subset::has_element(of.unwrap_or(resource), name);
+        let served = of.is_none_or(|of| of == resource || subset::is_of_a_record(of));
+        let known = served && !name.is_empty() && subset::has_element(of.unwrap_or(resource), name);
         if !known {
             return Err(bad_value("_elements", "must name top-level elements of the resource, separated by commas"));
         }
@@ -323,6 +324,7 @@ mod tests {
             "_summary=true&_elements=status",
             "_elements=",
             "_elements=stauts",
+            "_elements=Bogus.status",
             "_elements=status,,code",
         ] {
             assert_eq!(subset_of(query), Err(Case::Parameter), "{query}");

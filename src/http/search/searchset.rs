@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    page::{self, Row},
+    page::{self, Request, Row},
     result::{Search, Total},
 };
 use crate::{
@@ -24,32 +24,12 @@ use crate::{
     },
 };
 
-/// The request that is answered, as far as links need it.
-#[derive(Clone, Copy)]
-pub struct Request<'a> {
-    service: &'a Service,
-    path_and_query: &'a str,
-    query: &'a Query,
-}
-
 /// Collects what a search found.
 pub struct Searchset<'a> {
     request: Request<'a>,
     matches: Vec<Row>,
     pool: Vec<Row>,
     outcomes: Vec<Issue>,
-}
-
-impl<'a> From<&'a Call> for Request<'a> {
-    fn from(call: &'a Call) -> Self {
-        Self { service: &call.service, path_and_query: &call.path_and_query, query: &call.query }
-    }
-}
-
-impl Request<'_> {
-    fn link(&self, query: &Query) -> String {
-        self_link(self.service, self.path_and_query, query)
-    }
 }
 
 /// Where a page of few rows begins: at the resource with this id.
@@ -65,8 +45,7 @@ impl<'a> Searchset<'a> {
 
     /// Of what is published to everybody.
     pub fn of_open(call: &'a OpenCall<'a>) -> Self {
-        let request = Request { service: call.service, path_and_query: &call.path_and_query, query: &call.query };
-        Self { request, matches: Vec::new(), pool: Vec::new(), outcomes: Vec::new() }
+        Self { request: call.into(), matches: Vec::new(), pool: Vec::new(), outcomes: Vec::new() }
     }
 
     pub fn matched(&mut self, row: Row) {
@@ -103,10 +82,10 @@ impl<'a> Searchset<'a> {
         self.bundle(matches, None, Some(total), Vec::new())
     }
 
-    /// The page of a search all of whose rows were found: filtered, sorted, counted and cut here.
+    /// The page of a search all of whose rows were found and whose audit is stored: filtered, sorted, counted and cut here.
     ///
     /// # Errors
-    /// [`Refusal`] 400 for a cursor that points at nothing here.
+    /// [`Refusal`] 400 for a cursor that points at nothing here any more.
     pub fn whole(mut self, search: &Search) -> Result<Bundle, Refusal> {
         let mut rows = Vec::with_capacity(self.matches.len());
         for row in std::mem::take(&mut self.matches) {
@@ -120,17 +99,17 @@ impl<'a> Searchset<'a> {
             return self.bundle(Vec::new(), None, Some(total), Vec::new());
         }
         let id_at = |at: usize| rows.get(at).and_then(|row| row.resource.id()).map(|id| At { at: id.to_owned() });
-        let start = match start(self.request.query)? {
+        let start = match start(self.request.clone())? {
             None => 0,
             Some(at) => {
                 let found = rows.iter().position(|row| row.resource.id() == Some(at.as_str()));
-                found.ok_or_else(page::foreign_cursor)?
+                found.ok_or_else(|| page::foreign_cursor().audited())?
             }
         };
         let end = rows.len().min(start + search.count());
         let next = id_at(end);
         let previous = (start > 0).then(|| id_at(start.saturating_sub(search.count()))).flatten();
-        let links = links(self.request, previous.as_ref(), next.as_ref())?;
+        let links = links(&self.request, previous.as_ref(), next.as_ref())?;
         let page = rows.drain(start..end).collect();
         self.bundle(page, Some(search), Some(total), links)
     }
@@ -146,7 +125,7 @@ impl<'a> Searchset<'a> {
         next: Option<C>,
         total: Option<i64>,
     ) -> Result<Bundle, Refusal> {
-        let links = links(self.request, previous.as_ref(), next.as_ref())?;
+        let links = links(&self.request, previous.as_ref(), next.as_ref())?;
         let total = total.filter(|_| search.total != Total::None).and_then(|total| usize::try_from(total).ok());
         let rows = std::mem::take(&mut self.matches);
         self.bundle(rows, Some(search), total, links)
@@ -195,8 +174,8 @@ impl<'a> Searchset<'a> {
 ///
 /// # Errors
 /// [`Refusal`] 400 for what is no cursor of ours.
-pub fn start(query: &Query) -> Result<Option<String>, Refusal> {
-    Ok(page::cursor::<At>(query)?.map(|start| start.at))
+pub fn start<'a>(request: impl Into<Request<'a>>) -> Result<Option<String>, Refusal> {
+    Ok(page::cursor::<At>(request)?.map(|start| start.at))
 }
 
 /// The accesses of what a look-up found, each with who made it.
@@ -212,7 +191,7 @@ pub fn history_of(found: &Found) -> impl Iterator<Item = Row> {
 /// # Errors
 /// When a cursor can't be written as JSON.
 pub fn links<C: Serialize>(
-    request: Request<'_>,
+    request: &Request<'_>,
     previous: Option<&C>,
     next: Option<&C>,
 ) -> Result<Vec<BundleLink>, Refusal> {
@@ -222,7 +201,7 @@ pub fn links<C: Serialize>(
     let first = request.link(&plain);
     let mark = if first.contains('?') { '&' } else { '?' };
     let to = |relation: &str, cursor: &C| -> Result<BundleLink, Refusal> {
-        let url = format!("{first}{mark}_cursor={}", page::encoded(cursor)?);
+        let url = format!("{first}{mark}_cursor={}", page::encoded(request, cursor)?);
         Ok(BundleLink { relation: relation.to_owned(), url })
     };
     let mut links = Vec::new();
