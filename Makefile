@@ -2,6 +2,7 @@
 # make check         formatting, lints, unit tests: the inner loop
 # make test          everything that a change must pass; installs what it needs
 # make schemas       compares schemas/ with R4's own definitions, and the corpus with an independent validator
+# make schemathesis  asks the sandbox whatever its API description allows (LONG=--long takes its time)
 # make test-release  the Postman collection against the release build
 # make tour          runs the README's tour against the sandbox that `make run` started and rewrites it
 # make postman-examples  runs the Postman collection on a fresh sandbox and saves what was answered as its examples
@@ -10,7 +11,8 @@ TOOLS := $(CURDIR)/target/tools
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test schemas test-release tour install-build install-test format lint unit tests newman licences postman-examples
+.PHONY: help run check test schemas test-release tour install-build install-test format lint unit tests newman openapi \
+    api-page schemathesis licences postman-examples
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -29,6 +31,9 @@ test:
 	$(MAKE) tests
 	$(MAKE) schemas
 	$(MAKE) newman
+	$(MAKE) openapi
+	$(MAKE) api-page
+	$(MAKE) schemathesis
 	$(MAKE) licences
 	@echo "All checks passed."
 
@@ -67,6 +72,22 @@ newman:
 postman-examples: install-test
 	cargo build --locked
 	scripts/on-fresh-sandbox.sh "$(TARGET)/debug/cpis-gateway" scripts/postman-examples.mjs
+
+# The API's description as the sandbox serves it, judged by a validator that is not ours.
+openapi:
+	cargo build --locked
+	scripts/test-openapi.sh "$(TARGET)/debug/cpis-gateway" "$(TOOLS)"
+
+# The page at /docs in a real browser.
+api-page:
+	cargo build --locked
+	scripts/test-api-page.sh "$(TARGET)/debug/cpis-gateway"
+
+# Whatever the description allows, and what it doesn't, by property-based testing: no 5xx, nothing undescribed.
+schemathesis:
+	cargo build --locked
+	scripts/on-fresh-sandbox.sh "$(TARGET)/debug/cpis-gateway" \
+	    "$(TOOLS)/openapi/bin/python" scripts/ask_everything.py $(LONG)
 
 # Licences, banned crates and sources. Advisories need a database from the network: CONTRIBUTING.md.
 licences:

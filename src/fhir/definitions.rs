@@ -23,6 +23,7 @@ macro_rules! embedded {
 const EMBEDDED: &[Embedded] = &embedded! {
     "CodeSystem" / "cpis-audit-detail",
     "CodeSystem" / "cpis-notification-topic",
+    "CodeSystem" / "cpis-organization",
     "CodeSystem" / "cpis-upload-file-response",
     "CodeSystem" / "cpis-upload-record-response",
     "CodeSystem" / "england-flag-category-patient",

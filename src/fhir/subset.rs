@@ -28,7 +28,7 @@ const ALWAYS: [&str; 5] = ["resourceType", "id", "meta", "implicitRules", "modif
 const OF_ALL: [&str; 7] = ["id", "meta", "implicitRules", "language", "text", "contained", "extension"];
 
 /// By R4's definitions of the types.
-const TYPES: [Elements; 8] = [
+const TYPES: [Elements; 13] = [
     Elements {
         resource: "AuditEvent",
         mandatory: &["type", "recorded", "agent", "source"],
@@ -120,6 +120,122 @@ const TYPES: [Elements; 8] = [
         mandatory: &["status", "reason", "criteria", "channel"],
         summary: &["contact", "end", "error"],
         others: &[],
+    },
+    Elements {
+        resource: "CodeSystem",
+        mandatory: &["status", "content"],
+        summary: &[
+            "url",
+            "identifier",
+            "version",
+            "name",
+            "title",
+            "experimental",
+            "date",
+            "publisher",
+            "contact",
+            "useContext",
+            "jurisdiction",
+            "caseSensitive",
+            "valueSet",
+            "hierarchyMeaning",
+            "compositional",
+            "versionNeeded",
+            "supplements",
+            "count",
+            "filter",
+            "property",
+        ],
+        others: &["description", "purpose", "copyright", "concept"],
+    },
+    Elements {
+        resource: "OperationDefinition",
+        mandatory: &["name", "status", "kind", "code", "system", "type", "instance"],
+        summary: &[
+            "url",
+            "version",
+            "title",
+            "experimental",
+            "date",
+            "publisher",
+            "contact",
+            "useContext",
+            "jurisdiction",
+            "affectsState",
+            "base",
+            "resource",
+            "inputProfile",
+            "outputProfile",
+        ],
+        others: &["description", "purpose", "comment", "parameter", "overload"],
+    },
+    Elements {
+        resource: "SearchParameter",
+        mandatory: &["url", "name", "status", "description", "code", "base", "type"],
+        summary: &[
+            "version",
+            "derivedFrom",
+            "experimental",
+            "date",
+            "publisher",
+            "contact",
+            "useContext",
+            "jurisdiction",
+        ],
+        others: &[
+            "purpose",
+            "expression",
+            "xpath",
+            "xpathUsage",
+            "target",
+            "multipleOr",
+            "multipleAnd",
+            "comparator",
+            "modifier",
+            "chain",
+            "component",
+        ],
+    },
+    Elements {
+        resource: "StructureDefinition",
+        mandatory: &["url", "name", "status", "kind", "abstract", "type"],
+        summary: &[
+            "identifier",
+            "version",
+            "title",
+            "experimental",
+            "date",
+            "publisher",
+            "contact",
+            "useContext",
+            "jurisdiction",
+            "keyword",
+            "fhirVersion",
+            "contextInvariant",
+            "context",
+            "baseDefinition",
+            "derivation",
+        ],
+        others: &["description", "purpose", "copyright", "mapping", "snapshot", "differential"],
+    },
+    Elements {
+        resource: "ValueSet",
+        mandatory: &["status"],
+        summary: &[
+            "url",
+            "identifier",
+            "version",
+            "name",
+            "title",
+            "experimental",
+            "date",
+            "publisher",
+            "contact",
+            "useContext",
+            "jurisdiction",
+            "immutable",
+        ],
+        others: &["description", "purpose", "copyright", "compose", "expansion"],
     },
 ];
 
@@ -267,7 +383,12 @@ mod tests {
 
     #[test]
     fn unknown_elements_are_told() {
-        assert!(has_element("Flag", "period") && has_element("Flag", "text") && has_element("ValueSet", "compose"));
+        assert!(
+            has_element("Flag", "period")
+                && has_element("Flag", "text")
+                && has_element("ValueSet", "compose")
+                && has_element("Basic", "any")
+        );
         assert!(!has_element("Flag", "perod"));
     }
 }

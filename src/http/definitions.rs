@@ -21,17 +21,16 @@ use super::{
     refusal::Refusal,
     routes::Routes,
     search::{
-        Parameter,
-        criterion::{Criterion, Reading},
-        matching::holds,
+        Parameter, Search, Searchset,
+        page::Row,
         parameter::{Definition::R4, ID},
-        searchset::self_link,
+        result::{self, COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL},
     },
     service::HttpSettings,
 };
 use crate::fhir::{
     definitions::{DefinitionFault, Definitions},
-    resource::{Bundle, BundleEntry, Resource},
+    resource::Resource,
 };
 
 const URL: Parameter = Parameter::uri("url", &["url"], R4("conformance-url"), "Canonical of a definition");
@@ -50,6 +49,12 @@ pub const CODE_SYSTEM: &[Parameter] = &[
     STATUS,
     VERSION,
     Parameter::uri("system", &["url"], R4("CodeSystem-system"), "The system of its codes: the same as url"),
+    SORT,
+    COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
+    CURSOR,
 ];
 pub const VALUE_SET: &[Parameter] = &[
     ID,
@@ -63,6 +68,12 @@ pub const VALUE_SET: &[Parameter] = &[
         R4("ValueSet-reference"),
         "A code system that it takes codes from",
     ),
+    SORT,
+    COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
+    CURSOR,
 ];
 pub const STRUCTURE_DEFINITION: &[Parameter] = &[
     ID,
@@ -71,6 +82,12 @@ pub const STRUCTURE_DEFINITION: &[Parameter] = &[
     STATUS,
     VERSION,
     Parameter::uri("type", &["type"], R4("StructureDefinition-type"), "Resource type that it constrains"),
+    SORT,
+    COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
+    CURSOR,
 ];
 pub const SEARCH_PARAMETER: &[Parameter] = &[
     ID,
@@ -80,6 +97,12 @@ pub const SEARCH_PARAMETER: &[Parameter] = &[
     VERSION,
     Parameter::token("base", &["base"], R4("SearchParameter-base"), "Resource type that is searched"),
     Parameter::token("code", &["code"], R4("SearchParameter-code"), "As in the query string"),
+    SORT,
+    COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
+    CURSOR,
 ];
 pub const OPERATION_DEFINITION: &[Parameter] = &[
     ID,
@@ -88,6 +111,12 @@ pub const OPERATION_DEFINITION: &[Parameter] = &[
     STATUS,
     VERSION,
     Parameter::token("code", &["code"], R4("OperationDefinition-code"), "As in the path, without the dollar sign"),
+    SORT,
+    COUNT,
+    TOTAL,
+    SUMMARY,
+    ELEMENTS,
+    CURSOR,
 ];
 
 /// How long a client may keep what is published, in seconds: an hour.
@@ -198,27 +227,32 @@ fn names(headers: &HeaderMap, etag: &str) -> bool {
 /// [`Refusal`] 404.
 pub fn read(call: &OpenCall<'_>) -> Result<Answer, Refusal> {
     let kept = call.service.published.resources.get(&(call.resource.to_owned(), call.id.clone()));
-    kept.map(|kept| kept.answer(call)).ok_or_else(Refusal::not_found)
+    let kept = kept.ok_or_else(Refusal::not_found)?;
+    let part = result::asked_subset(&call.query, call.resource, call.parameters)?;
+    let whole = part.as_ref().and(call.service.published.definitions.find(call.resource, &call.id));
+    match (part, whole) {
+        (Some(part), Some(whole)) => fresh(call, &part.apply(whole.clone())),
+        _ => Ok(kept.answer(call)),
+    }
 }
 
 /// # Errors
-/// [`Refusal`] 400 for a value that can't be read.
+/// [`Refusal`] 400 for a parameter that can't be read.
 pub fn search(call: &OpenCall<'_>) -> Result<Answer, Refusal> {
-    let (settings, gateway) = (&call.service.settings, &call.service.gateway);
-    let reading = Reading { calendar: &gateway.calendar, now: gateway.clock.now(), base_url: &settings.base_url };
-    let mut criteria = Vec::new();
-    for sent in &call.query.0 {
-        if let Some(parameter) = call.parameters.iter().find(|parameter| parameter.name == sent.name) {
-            criteria.push(Criterion::read(parameter, sent, reading)?);
-        }
+    let search = Search::read(call.service, &call.query, call.resource, call.parameters)?;
+    let mut set = Searchset::of_open(call);
+    for definition in call.service.published.definitions.of_type(call.resource) {
+        set.matched(Row::of(Resource::Other(definition.clone())));
     }
-    let found = call.service.published.definitions.of_type(call.resource);
-    let found = found.filter(|one| criteria.iter().all(|criterion| holds(criterion, one, &gateway.calendar)));
-    let entries: Vec<BundleEntry> = found
-        .map(|definition| BundleEntry::found(&settings.base_url, Resource::Other(definition.clone()), "match"))
-        .collect();
-    let link = self_link(call.service, &call.path_and_query, &call.query);
-    let bundle = Bundle::searchset(&link, u64::try_from(entries.len()).ok(), entries);
-    let json = Bytes::from(answer::json(&bundle, is_pretty(call))?);
+    let bundle = serde_json::to_value(set.whole(&search)?)?;
+    match result::asked_subset(&call.query, call.resource, call.parameters)? {
+        Some(part) => fresh(call, &part.apply(bundle)),
+        None => fresh(call, &bundle),
+    }
+}
+
+/// An answer that is made for this call; its tag is that of the content all the same.
+fn fresh(call: &OpenCall<'_>, resource: &Value) -> Result<Answer, Refusal> {
+    let json = Bytes::from(answer::json(resource, is_pretty(call))?);
     Ok(answer_cached(call, &etag(&json), json))
 }

@@ -23,6 +23,7 @@ use super::{
     routes::{Route, Routes},
     search,
     service::Service,
+    unscheduled,
 };
 use crate::{
     auth::AuthFault,
@@ -164,6 +165,10 @@ async fn answer_for(
             audit_refusal(service, *agent, &context, &seen, &refusal).await?;
             return Err(refusal);
         }
+        // A token would not help: the path has no such method for anybody.
+        Err(AuthFault::Token(_)) if route.is_none() && routes.is_open_at(&service.settings.base_path, request) => {
+            return Err(routes.refuse_unknown(&service.settings.base_path, request));
+        }
         Err(fault) => return Err(fault.into()),
     };
     let result = async {
@@ -171,6 +176,8 @@ async fn answer_for(
         check_target(request)?;
         let route = route.ok_or_else(|| routes.refuse_unknown(&service.settings.base_path, request))?;
         route.permit(&caller)?;
+        // It counts for clinicians alone; but what nobody could mean is never passed over.
+        unscheduled::declared(request.headers())?;
         let body = read_body(service, route, request, payload).await?;
         let (query, ignored) = read_query(route, Some(&caller), request, &body, &mut seen)?;
         let subset = subset_of(route, &query)?;

@@ -180,7 +180,7 @@ fn bundle(call: &Call, page: &HistoryPage<Version>, top: Option<i64>) -> Result<
     let link = self_link(&call.service, &call.path_and_query, &call.query);
     let mut bundle = Bundle::history(&link, page.versions.iter().map(|version| entry(call, version)).collect());
     let next = page.next.map(|below| Cursor { below, top });
-    bundle.link.extend(links(call, None, next.as_ref())?);
+    bundle.link.extend(links(&call.into(), None, next.as_ref())?);
     Ok(bundle)
 }
 

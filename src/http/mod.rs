@@ -9,6 +9,7 @@ mod care_team;
 mod clinical;
 pub mod definitions;
 mod dispatch;
+mod docs;
 mod everything;
 mod flag;
 mod health;
@@ -35,13 +36,9 @@ mod validate;
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource, Route,
-    dev::Service as _,
-    guard::{Any, Get, Head, fn_guard},
-    http::Method,
-    middleware::DefaultHeaders,
+    guard::{Any, Get, Head},
     web::{self, Data, Payload, ServiceConfig},
 };
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::{
     answer::Answer,
@@ -55,8 +52,6 @@ pub use metadata::ACCESS_TOPIC;
 
 /// Registers everything that is served.
 pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
-    let base = service.settings.base_path.clone();
-    let document = openapi::document(&base, service.sandbox.is_some());
     config
         .app_data(service)
         .app_data(Data::new(Routes::default()))
@@ -67,34 +62,9 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
                 .route(web::post().to(sandbox::token))
                 .default_service(web::to(sandbox::another_method)),
         )
-        .service(
-            web::scope("")
-                .guard(fn_guard(|context| {
-                    let path = context.head().uri.path();
-                    path == "/openapi.json" || path.starts_with("/docs/")
-                }))
-                .wrap(DefaultHeaders::new().add(("Content-Security-Policy", PAGE_POLICY)))
-                // Its files know GET only; the server leaves the body of a HEAD out whoever made it.
-                .wrap_fn(|mut request, next| {
-                    if request.method() == Method::HEAD {
-                        request.head_mut().method = Method::GET;
-                    }
-                    next.call(request)
-                })
-                // Without that the page would ask a validator on the internet about the document.
-                .service(
-                    SwaggerUi::new("/docs/{_:.*}")
-                        .url("/openapi.json", document)
-                        .config(Config::default().validator_url("none")),
-                ),
-        )
-        .route("/docs", read().to(docs))
+        .configure(docs::configure)
         .default_service(web::to(below_base));
 }
-
-/// The API page may load and ask nothing but this server; its scripts set styles on elements.
-const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
-                           base-uri 'none'; frame-ancestors 'none'";
 
 /// GET and HEAD.
 fn read() -> Route {
@@ -102,16 +72,14 @@ fn read() -> Route {
 }
 
 fn only_get(path: &str, route: Route) -> Resource {
-    let refuse = |request: HttpRequest| async move {
-        let ids = RequestIds::of(request.headers()).unwrap_or_default();
-        dispatch::respond(&Answer::from(&Refusal::method("GET, HEAD")), &ids, false)
-    };
+    let refuse = |request: HttpRequest| async move { respond_refusal(&request, &Refusal::method("GET, HEAD")) };
     web::resource(path).route(route).default_service(web::to(refuse))
 }
 
-/// The API page is a directory: its files are relative to it.
-async fn docs() -> HttpResponse {
-    HttpResponse::TemporaryRedirect().insert_header(("Location", "/docs/")).finish()
+/// A refusal of what is not below the FHIR base.
+fn respond_refusal(request: &HttpRequest, refusal: &Refusal) -> HttpResponse {
+    let ids = RequestIds::of(request.headers()).unwrap_or_default();
+    dispatch::respond(&Answer::from(refusal), &ids, false)
 }
 
 async fn below_base(
@@ -126,5 +94,5 @@ async fn below_base(
         return dispatch::dispatch(service.into_inner(), &routes, request, payload).await;
     }
     let refusal = Refusal::new(Case::NotFound, format!("There is nothing here. The FHIR base is {base}."));
-    dispatch::respond(&Answer::from(&refusal), &RequestIds::default(), false)
+    respond_refusal(&request, &refusal)
 }

@@ -191,6 +191,7 @@ impl Refusal {
         }
     }
 
+    /// 500: nothing of what happened leaves the process.
     pub fn fault() -> Self {
         Self::new(Case::Fault, "The service failed. The fault has been logged under this request's id.")
     }

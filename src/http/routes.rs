@@ -122,7 +122,7 @@ macro_rules! published {
                 Some($type),
                 Read,
                 &[],
-                &[],
+                OF_ONE,
                 Body::None,
                 Handled::Open(definitions::read),
                 "One of them by id."
@@ -288,8 +288,10 @@ impl Default for Routes {
             validated!("Bundle", ""),
             validated!("CarePlan", ""),
             validated!("CareTeam", ""),
+            validated!("CodeSystem", ""),
             validated!("Flag", ""),
             validated!("Flag", "/{id}"),
+            validated!("OperationDefinition", ""),
             validated!("OperationOutcome", ""),
             validated!("Organization", ""),
             validated!("Organization", "/{id}"),
@@ -298,8 +300,11 @@ impl Default for Routes {
             validated!("Patient", "/{id}"),
             validated!("PractitionerRole", ""),
             validated!("Provenance", ""),
+            validated!("SearchParameter", ""),
+            validated!("StructureDefinition", ""),
             validated!("Subscription", ""),
             validated!("Subscription", "/{id}"),
+            validated!("ValueSet", ""),
         ];
         let rows = searches.into_iter().flatten().chain(others).chain(histories.into_iter().flatten());
         Self(rows.chain(published.into_iter().flatten()).chain(validated).collect())
@@ -321,6 +326,11 @@ impl Routes {
     fn on_path<'a>(&'a self, base: &str, path: &str) -> impl Iterator<Item = &'a Route> {
         let below = path.strip_prefix(base).map(|below| below.strip_suffix('/').unwrap_or(below).to_owned());
         self.0.iter().filter(move |route| below.as_deref().is_some_and(|below| route.fits(below)))
+    }
+
+    /// Whether something on the path of a request is for everybody.
+    pub fn is_open_at(&self, base: &str, request: &HttpRequest) -> bool {
+        self.on_path(base, request.path()).any(Route::is_open)
     }
 
     /// Whether a resource type takes an interaction from anybody.

@@ -5,7 +5,7 @@
 
 mod page;
 mod scene;
-mod shown;
+pub mod shown;
 mod tables;
 
 use std::path::{Path, PathBuf};

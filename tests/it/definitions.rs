@@ -42,7 +42,8 @@ async fn each_is_listed_and_read_by_anybody() {
     }
     let missing = app.anonymous().get("/CodeSystem/cpis-plan-type").await;
     missing.assert_refused(404, "not-found", "RESOURCE_NOT_FOUND");
-    app.anonymous().delete("/CodeSystem/cpis-audit-detail").await.assert_refused(401, "login", "ACCESS_DENIED");
+    // The path is open, so what it takes is told to anybody.
+    app.anonymous().delete("/CodeSystem/cpis-audit-detail").await.assert_refused(405, "not-supported", "INVALID_VALUE");
     let refused = app.administrator().delete("/CodeSystem/cpis-audit-detail").await;
     assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"));
 }
@@ -227,4 +228,30 @@ on_both_stores! {
         }
         assert!(details > 5, "{details}");
     }
+}
+
+/// What shapes a result is known here as everywhere, and every page leads to the next.
+#[actix_web::test]
+async fn what_is_published_is_paged_sorted_and_cut() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    let ids = |reply: &crate::harness::Reply| -> Vec<String> {
+        let found = reply.resources("ValueSet");
+        found.iter().map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let all = app.anonymous().get("/ValueSet?_sort=-name").await;
+    let mut paged = Vec::new();
+    let mut next = Some("/ValueSet?_sort=-name&_count=3".to_owned());
+    while let Some(path) = next {
+        let page = app.anonymous().get(&path).await;
+        assert_eq!(page.total(), all.total(), "{}", page.text);
+        paged.extend(ids(&page));
+        next = page.next_page();
+    }
+    assert_eq!((paged.len() as i64, &paged), (all.total(), &ids(&all)));
+    let counted = app.anonymous().get("/ValueSet?_summary=count").await;
+    assert_eq!((counted.total(), counted.json.get("entry")), (all.total(), None));
+    let part = app.anonymous().get(&format!("/ValueSet/{}?_summary=true", paged[0])).await;
+    assert_eq!((part.json.get("compose"), &part.json["meta"]["tag"][0]["code"]), (None, &"SUBSETTED".into()));
+    app.anonymous().get("/ValueSet?_elements=composed").await.assert_refused(400, "value", "INVALID_VALUE");
+    app.anonymous().get("/ValueSet?_sort=compose").await.assert_refused(400, "not-supported", "INVALID_VALUE");
 }

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod api_examples;
 mod api_pages;
 mod audit;
 mod callers;

@@ -16,6 +16,8 @@ use std::{
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 
+pub use self::schema::structures;
+
 use self::location::Place;
 use super::{
     json::is_element_name,

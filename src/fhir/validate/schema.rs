@@ -71,6 +71,15 @@ pub(super) fn compile() -> Result<Validators, SchemaFault> {
     Ok(Validators { base, profiles })
 }
 
+/// The embedded schemas of the first layer by resource type, and the `datatypes` that they stand on, as written.
+///
+/// # Errors
+/// [`SchemaFault::Json`].
+pub fn structures() -> Result<BTreeMap<String, Value>, SchemaFault> {
+    let all = BASE.into_iter().chain([("datatypes", DATATYPES)]);
+    all.map(|(name, embedded)| Ok((name.to_owned(), read(embedded)?))).collect()
+}
+
 fn read((name, text): (&'static str, &'static str)) -> Result<Value, SchemaFault> {
     serde_json::from_str(text).map_err(|_| SchemaFault::Json(name))
 }

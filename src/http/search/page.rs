@@ -2,15 +2,11 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::result::Search;
+use super::{result::Search, searchset::Request};
 pub use crate::cpis::types::page::Place;
 use crate::{
     fhir::resource::Resource,
-    http::{
-        dispatch::Call,
-        query::bad_value,
-        refusal::Refusal,
-    },
+    http::{query::bad_value, refusal::Refusal},
 };
 
 /// Most rows that are read for one page when few of them meet the criteria: then the page is short, and its `next` link
@@ -125,9 +121,10 @@ pub async fn count<K, T>(
 ///
 /// # Errors
 /// [`Refusal`] 400 for one that this search did not make.
-pub fn cursor<T: DeserializeOwned>(call: &Call) -> Result<Option<T>, Refusal> {
-    let Some(text) = call.query.single("_cursor")? else { return Ok(None) };
-    let opened = call.service.seal.opened(&purpose(call), text);
+pub fn cursor<'a, T: DeserializeOwned>(request: impl Into<Request<'a>>) -> Result<Option<T>, Refusal> {
+    let request = request.into();
+    let Some(text) = request.query.single("_cursor")? else { return Ok(None) };
+    let opened = request.service.seal.opened(&request.purpose, text);
     let value = opened.and_then(|content| serde_json::from_slice(&content).ok());
     value.map(Some).ok_or_else(foreign_cursor)
 }
@@ -144,15 +141,10 @@ pub fn foreign_cursor() -> Refusal {
 ///
 /// # Errors
 /// When the cursor can't be written.
-pub fn encoded(call: &Call, cursor: &impl Serialize) -> Result<String, Refusal> {
+pub fn encoded(request: &Request<'_>, cursor: &impl Serialize) -> Result<String, Refusal> {
     let content = serde_json::to_vec(cursor)?;
-    call.service.seal.sealed(&purpose(call), content).map_err(|_| {
+    request.service.seal.sealed(&request.purpose, content).map_err(|_| {
         tracing::error!("a cursor could not be sealed");
         Refusal::fault()
     })
-}
-
-fn purpose(call: &Call) -> String {
-    let (role, ods) = (call.caller.role.code(), call.caller.organization.ods.as_str());
-    format!("{role} {ods} {} {} {}", call.interaction.code(), call.resource, call.id)
 }

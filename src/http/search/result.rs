@@ -20,6 +20,7 @@ use crate::{
         dispatch::Call,
         query::{Query, bad_value},
         refusal::{Case, Refusal},
+        service::Service,
     },
 };
 
@@ -74,29 +75,41 @@ impl Search {
     /// # Errors
     /// [`Refusal`] 400 with an issue for every problem.
     pub fn of(call: &Call, resource: &'static str, parameters: &'static [Parameter]) -> Result<Self, Refusal> {
-        let gateway = &call.service.gateway;
-        let base_url = &call.service.settings.base_url;
+        Self::read(&call.service, &call.query, resource, parameters)
+    }
+
+    /// The same of a query.
+    ///
+    /// # Errors
+    /// As [`Search::of`].
+    pub fn read(
+        service: &Service,
+        query: &Query,
+        resource: &'static str,
+        parameters: &'static [Parameter],
+    ) -> Result<Self, Refusal> {
+        let gateway = &service.gateway;
+        let base_url = &service.settings.base_url;
         let reading = Reading { calendar: &gateway.calendar, now: gateway.clock.now(), base_url };
         let mut faults = Faults::default();
         let row = |name: &str| parameters.iter().find(|parameter| parameter.name == name);
-        let criteria: Vec<Criterion> = call
-            .query
+        let criteria: Vec<Criterion> = query
             .0
             .iter()
             .filter_map(|sent| row(&sent.name).filter(|parameter| parameter.selects()).map(|row| (row, sent)))
             .filter(|(parameter, _)| !matches!(parameter.name, "patient" | "subject"))
             .filter_map(|(parameter, sent)| faults.kept(Criterion::read(parameter, sent, reading)))
             .collect();
-        let count = faults.kept(count(&call.query)).flatten();
-        let only_count = faults.kept(one_of(&call.query, &SUMMARY)).flatten() == Some("count");
-        let total = match faults.kept(one_of(&call.query, &TOTAL)).flatten() {
+        let count = faults.kept(count(query)).flatten();
+        let only_count = faults.kept(one_of(query, &SUMMARY)).flatten() == Some("count");
+        let total = match faults.kept(one_of(query, &TOTAL)).flatten() {
             None | Some("estimate") => Total::Unasked,
             Some("none") => Total::None,
             Some(_) => Total::Accurate,
         };
-        let sort = faults.kept(sort(&call.query, parameters)).unwrap_or_default();
-        let includes = faults.kept(Includes::of(&call.query, resource, parameters)).unwrap_or_default();
-        faults.kept(asked_subset(&call.query, resource, parameters));
+        let sort = faults.kept(sort(query, parameters)).unwrap_or_default();
+        let includes = faults.kept(Includes::of(query, resource, parameters)).unwrap_or_default();
+        faults.kept(asked_subset(query, resource, parameters));
         faults.none()?;
         let count = if only_count { 0 } else { count.unwrap_or(DEFAULT_COUNT) };
         Ok(Self { criteria, total, includes, count, sort, calendar: gateway.calendar })

@@ -16,15 +16,44 @@ use crate::{
         render,
         resource::{Bundle, BundleEntry, BundleLink, Resource},
     },
-    http::{dispatch::Call, query::Query, refusal::Refusal, service::Service},
+    http::{
+        dispatch::{Call, OpenCall},
+        query::Query,
+        refusal::Refusal,
+        service::Service,
+    },
 };
+
+/// The request that is answered, as far as links need it.
+#[derive(Clone)]
+pub struct Request<'a> {
+    pub(super) service: &'a Service,
+    path_and_query: &'a str,
+    pub(super) query: &'a Query,
+    /// Whose cursors, and of which search or history: no other may use them.
+    pub(super) purpose: String,
+}
 
 /// Collects what a search found.
 pub struct Searchset<'a> {
-    call: &'a Call,
+    request: Request<'a>,
     matches: Vec<Row>,
     pool: Vec<Row>,
     outcomes: Vec<Issue>,
+}
+
+impl<'a> From<&'a Call> for Request<'a> {
+    fn from(call: &'a Call) -> Self {
+        let (role, ods) = (call.caller.role.code(), call.caller.organization.ods.as_str());
+        let purpose = format!("{role} {ods} {} {} {}", call.interaction.code(), call.resource, call.id);
+        Self { service: &call.service, path_and_query: &call.path_and_query, query: &call.query, purpose }
+    }
+}
+
+impl Request<'_> {
+    fn link(&self, query: &Query) -> String {
+        self_link(self.service, self.path_and_query, query)
+    }
 }
 
 /// Where a page of few rows begins: at the resource with this id.
@@ -35,7 +64,15 @@ struct At {
 
 impl<'a> Searchset<'a> {
     pub fn new(call: &'a Call) -> Self {
-        Self { call, matches: Vec::new(), pool: Vec::new(), outcomes: call.ignored.clone() }
+        Self { request: call.into(), matches: Vec::new(), pool: Vec::new(), outcomes: call.ignored.clone() }
+    }
+
+    /// Of what is published to everybody.
+    pub fn of_open(call: &'a OpenCall<'a>) -> Self {
+        let purpose = format!("anybody {}", call.resource);
+        let request =
+            Request { service: call.service, path_and_query: &call.path_and_query, query: &call.query, purpose };
+        Self { request, matches: Vec::new(), pool: Vec::new(), outcomes: Vec::new() }
     }
 
     pub fn matched(&mut self, row: Row) {
@@ -89,7 +126,7 @@ impl<'a> Searchset<'a> {
             return self.bundle(Vec::new(), None, Some(total), Vec::new());
         }
         let id_at = |at: usize| rows.get(at).and_then(|row| row.resource.id()).map(|id| At { at: id.to_owned() });
-        let start = match start(self.call)? {
+        let start = match start(self.request.clone())? {
             None => 0,
             Some(at) => {
                 let found = rows.iter().position(|row| row.resource.id() == Some(at.as_str()));
@@ -99,7 +136,7 @@ impl<'a> Searchset<'a> {
         let end = rows.len().min(start + search.count());
         let next = id_at(end);
         let previous = (start > 0).then(|| id_at(start.saturating_sub(search.count()))).flatten();
-        let links = links(self.call, previous.as_ref(), next.as_ref())?;
+        let links = links(&self.request, previous.as_ref(), next.as_ref())?;
         let page = rows.drain(start..end).collect();
         self.bundle(page, Some(search), Some(total), links)
     }
@@ -115,7 +152,7 @@ impl<'a> Searchset<'a> {
         next: Option<C>,
         total: Option<i64>,
     ) -> Result<Bundle, Refusal> {
-        let links = links(self.call, previous.as_ref(), next.as_ref())?;
+        let links = links(&self.request, previous.as_ref(), next.as_ref())?;
         let total = total.filter(|_| search.total != Total::None).and_then(|total| usize::try_from(total).ok());
         let rows = std::mem::take(&mut self.matches);
         self.bundle(rows, Some(search), total, links)
@@ -132,7 +169,7 @@ impl<'a> Searchset<'a> {
             Some(search) => search.includes.follow(&matches, self.pool)?,
             None => Vec::new(),
         };
-        let base_url = &self.call.service.settings.base_url;
+        let base_url = &self.request.service.settings.base_url;
         let mut there: HashSet<(String, String)> = HashSet::new();
         let mut entries = Vec::new();
         let mut add = |resource: Resource, mode: &str| {
@@ -152,7 +189,7 @@ impl<'a> Searchset<'a> {
         if !self.outcomes.is_empty() {
             entries.push(BundleEntry::found(base_url, operation_outcome(&self.outcomes).into(), "outcome"));
         }
-        let link = self_link(&self.call.service, &self.call.path_and_query, &self.call.query);
+        let link = self.request.link(self.request.query);
         let total = total.and_then(|total| u64::try_from(total).ok());
         let mut bundle = Bundle::searchset(&link, total, entries);
         bundle.link.extend(links);
@@ -164,8 +201,8 @@ impl<'a> Searchset<'a> {
 ///
 /// # Errors
 /// [`Refusal`] 400 for what is no cursor of ours.
-pub fn start(call: &Call) -> Result<Option<String>, Refusal> {
-    Ok(page::cursor::<At>(call)?.map(|start| start.at))
+pub fn start<'a>(request: impl Into<Request<'a>>) -> Result<Option<String>, Refusal> {
+    Ok(page::cursor::<At>(request)?.map(|start| start.at))
 }
 
 /// The accesses of what a look-up found, each with who made it.
@@ -180,14 +217,18 @@ pub fn history_of(found: &Found) -> impl Iterator<Item = Row> {
 ///
 /// # Errors
 /// When a cursor can't be written as JSON.
-pub fn links<C: Serialize>(call: &Call, previous: Option<&C>, next: Option<&C>) -> Result<Vec<BundleLink>, Refusal> {
-    let mut plain = call.query.clone();
+pub fn links<C: Serialize>(
+    request: &Request<'_>,
+    previous: Option<&C>,
+    next: Option<&C>,
+) -> Result<Vec<BundleLink>, Refusal> {
+    let mut plain = request.query.clone();
     plain.0.retain(|sent| sent.name != "_cursor");
-    let paged = plain.0.len() < call.query.0.len();
-    let first = self_link(&call.service, &call.path_and_query, &plain);
+    let paged = plain.0.len() < request.query.0.len();
+    let first = request.link(&plain);
     let mark = if first.contains('?') { '&' } else { '?' };
     let to = |relation: &str, cursor: &C| -> Result<BundleLink, Refusal> {
-        let url = format!("{first}{mark}_cursor={}", page::encoded(call, cursor)?);
+        let url = format!("{first}{mark}_cursor={}", page::encoded(request, cursor)?);
         Ok(BundleLink { relation: relation.to_owned(), url })
     };
     let mut links = Vec::new();

@@ -26,7 +26,8 @@ impl Settled {
         Self { ids: HashMap::new(), addresses }
     }
 
-    /// The first id becomes `...0001`, whatever the gateway gave; a cursor `{cursor}`.
+    /// The first id becomes `...0001`, whatever the gateway gave; a cursor `{cursor}`, and a tag that is no version, made
+    /// from content with the gateway's address in it, `{hash}`.
     pub fn text(&mut self, text: &str) -> String {
         let text = self.addresses.iter().fold(text.to_owned(), |text, (own, shown)| text.replace(own, shown));
         let (mut out, mut rest) = (String::with_capacity(text.len()), text.as_str());
@@ -39,6 +40,9 @@ impl Settled {
             } else if let Some(after) = rest.strip_prefix("_cursor=") {
                 out.push_str("_cursor={cursor}");
                 rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "-_%".contains(c));
+            } else if let Some(after) = rest.strip_prefix("W/\"").filter(|after| is_hash(after)) {
+                out.push_str("W/\"{hash}");
+                rest = &after[HASH..];
             } else {
                 out.push(next);
                 rest = &rest[next.len_utf8()..];
@@ -65,6 +69,13 @@ impl Settled {
     pub fn json(&mut self, body: &Value) -> String {
         self.text(&readable(body, 0))
     }
+}
+
+/// Characters of a tag that is no version.
+const HASH: usize = 32;
+
+fn is_hash(text: &str) -> bool {
+    text.get(..HASH).is_some_and(|tag| tag.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// `www-authenticate` as `WWW-Authenticate`.

@@ -18,7 +18,7 @@ impl Tables {
         Self { paths, statement, base_path: app.settings().base_path.clone() }
     }
 
-    /// The calls of these interactions (`read`, `create` ...) and, with a word such as `/Flag`, below that path; all of them
+    /// The calls of these interactions (`read`, `create`, `everything` ...) and, with a word such as `/Flag`, below that path; all of them
     /// without a word. The call, who may make it, what it does.
     pub fn calls(&self, words: &[&str]) -> String {
         let (paths, interactions): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with('/'));
@@ -33,8 +33,8 @@ impl Tables {
             let Some(below) = path.strip_prefix(&self.base_path) else { continue };
             for (method, operation) in operations.as_object().expect("operations") {
                 let interaction = interaction(method, below);
-                // A search by form is said once for all.
-                if below.ends_with("/_search") {
+                // A search by form is said once for all; so is $validate, which nearly every type has.
+                if below.ends_with("/_search") || (words.is_empty() && interaction == "validate") {
                     continue;
                 }
                 if wanted(below) && (interactions.is_empty() || interactions.contains(&interaction)) {
@@ -61,7 +61,9 @@ impl Tables {
         let path = format!("{}/{resource}", self.base_path);
         let mut table = "| Parameter | Type | |\n|---|---|---|".to_owned();
         for parameter in self.paths[&path]["get"]["parameters"].as_array().expect("parameters") {
-            if parameter["in"] == "query" {
+            // What is spelled with a modifier stands there without it too.
+            let is_plain = parameter["name"].as_str().is_some_and(|name| !name.contains(':'));
+            if parameter["in"] == "query" && is_plain {
                 let about = parameter["description"].as_str().expect("a description");
                 let (about, modifiers) = about.split_once(". Also with ").unwrap_or((about, ""));
                 let also = if modifiers.is_empty() { String::new() } else { format!(". Also with `{modifiers}`") };
@@ -79,11 +81,11 @@ impl Tables {
     }
 }
 
-/// FHIR's name of a call; `operation` for what has a `$`.
-fn interaction(method: &str, path: &str) -> &'static str {
+/// FHIR's name of a call; that of an operation is without its `$`.
+fn interaction<'a>(method: &str, path: &'a str) -> &'a str {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match (method, segments.as_slice()) {
-        (_, [.., last]) if last.starts_with('$') => "operation",
+        (_, [.., last]) if last.starts_with('$') => &last[1..],
         ("get", [.., "_history"]) => "history",
         ("get", [.., "_history", _]) => "vread",
         ("post", [_, "_search"]) => "search",

@@ -94,6 +94,11 @@ const HEADERS: &[Row] = &[
         .with(&[("TraceID", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")]),
     get("/CareTeam?patient={nhs}", VALUE).with(&[("X-Correlation-ID", "<script>")]).saying("X-Correlation-ID"),
     get("/CareTeam?patient={nhs}", VALUE).with(&[("X-Correlation-ID", "{nhs}")]),
+    // Nonsense is refused whoever sends it, though only a clinician's counts.
+    Row::new(Authority, "GET", "/Flag/{flag}", HEADER).with(&[("IsUnscheduledAccessEvent", "no")]),
+    Row::new(Authority, "GET", "/Organization/Z9A", HEADER).with(&[("IsUnscheduledEvent", "yes")]),
+    Row::new(Auditor, "GET", "/AuditEvent", HEADER)
+        .with(&[("IsUnscheduledAccessEvent", "true"), ("IsUnscheduledEvent", "false")]),
     Row::new(Authority, "DELETE", "/Flag/{flag}", HEADER).with(&[("If-Match", "latest")]).saying("If-Match"),
     Row::new(Authority, "DELETE", "/Flag/{flag}", HEADER).with(&[("If-Match", "W/\"1\", W/\"2\"")]),
 ];
@@ -182,6 +187,7 @@ const VALUES: &[Row] = &[
     get("/Flag/{flag}?_summary=count", VALUE),
     get("/Flag/{flag}?_elements=statu", VALUE),
     get("/CareTeam?patient={nhs}&_pretty=maybe", VALUE),
+    Row::new(Nobody, "GET", "/metadata?_pretty=maybe", VALUE),
     get("/CareTeam?patient=%FF%FE", VALUE).saying("percent-encoded"),
     get("/CareTeam?patient=%ZZ", VALUE),
     get("/CareTeam?patient=%9", VALUE),
@@ -244,6 +250,7 @@ const METHODS: &[(Row, &str)] = &[
     (Row::new(Auditor, "PUT", "/AuditEvent/202611-1", METHOD), "GET, HEAD"),
     (Row::new(Auditor, "POST", "/AuditEvent", METHOD), "GET, HEAD"),
     (Row::new(Administrator, "POST", "/metadata", METHOD), "GET, HEAD"),
+    (Row::new(Nobody, "TRACE", "/metadata", METHOD), "GET, HEAD"),
 ];
 
 const PLACES: &[Row] = &[
