@@ -32,6 +32,14 @@ impl Call {
     /// # Errors
     /// [`Refusal`] 400 for a header that can't be understood: ignored, it would let a change through that was not meant.
     pub fn precondition(&self) -> Result<Precondition, Refusal> {
+        if self.headers.contains_key("if-unmodified-since") {
+            return Err(invalid("Send If-Match with the version: a date can't tell two changes in one second apart."));
+        }
+        if self.headers.contains_key("if-none-exist") {
+            return Err(invalid(
+                "If-None-Exist is for a create by POST. Send If-None-Match: * or criteria in the URL.",
+            ));
+        }
         match (self.joined("if-match"), self.joined("if-none-match")) {
             (None, None) => Ok(Precondition::None),
             (Some(tag), None) => if_match(&tag).map_err(|issue| invalid(&issue.diagnostics)),
@@ -49,6 +57,18 @@ impl Call {
         match self.headers.contains_key("if-none-exist") {
             false => Ok(()),
             true => Err(invalid("If-None-Exist is known for Flag only. Search first, then create.")),
+        }
+    }
+
+    /// Refuses a condition on a version where a new resource is made.
+    ///
+    /// # Errors
+    /// [`Refusal`] 400 when one is sent.
+    pub fn without_version(&self) -> Result<(), Refusal> {
+        let names = ["if-match", "if-none-match", "if-unmodified-since"];
+        match names.iter().any(|name| self.headers.contains_key(*name)) {
+            false => Ok(()),
+            true => Err(invalid("A create has no version to compare with. Send If-None-Exist, or none of these.")),
         }
     }
 

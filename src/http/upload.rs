@@ -46,6 +46,7 @@ pub fn reading(call: &Call) -> Reading<'_> {
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn create_flag(call: Call) -> Result<Answer, Refusal> {
+    call.without_version()?;
     let mut sent = call.headers.get_all("if-none-exist").map(|value| value.to_str().unwrap_or("?x"));
     let if_none_exist = match (sent.next(), sent.next()) {
         (None, _) => None,

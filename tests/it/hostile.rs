@@ -70,6 +70,27 @@ on_both_stores! {
         assert_eq!(app.number("select count(*) as n from audit_event"), before + 1);
     }
 
+    async fn no_condition_of_a_change_is_ignored(backend) {
+        let app = TestApp::start(backend).await;
+        let child = child(1);
+        app.on_record(&child, &[("Z9A", CPP, "2026-09-14", None)]).await;
+        let flag = app.authority("Z9A").get(&format!("/Flag?patient={}", child.nhs())).await.resources("Flag")[0].clone();
+        let path = format!("/Flag/{}", flag["id"].as_str().unwrap());
+        let body = || Some(("application/fhir+json", flag.to_string().into_bytes()));
+        for (method, path, name, value) in [
+            ("DELETE", path.as_str(), "If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"),
+            ("PUT", path.as_str(), "If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"),
+            ("PUT", path.as_str(), "If-None-Exist", "identifier=x"),
+            ("POST", "/Flag", "If-Match", "W/\"7\""),
+            ("POST", "/Flag", "If-None-Match", "*"),
+        ] {
+            let body = body().filter(|_| method != "DELETE");
+            let reply = app.authority("Z9A").header(name, value).send(method, path, body).await;
+            reply.assert_refused(400, "invalid", "PRECONDITION_FAILED");
+        }
+        assert_eq!(app.authority("Z9A").get(&path).await.header("etag"), "W/\"1\"");
+    }
+
     async fn nothing_is_dropped_from_what_is_asked(backend) {
         let app = TestApp::start(backend).await;
         let child = child(1);
