@@ -195,6 +195,7 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
 /// [`Refusal`] by design 4; 409 for one that is there.
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     call.without_criteria()?;
+    call.without_version()?;
     register(call, None, Registration::Create).await
 }
 

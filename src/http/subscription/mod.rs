@@ -66,6 +66,7 @@ pub const PARAMETERS: &[Parameter] = &[
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let preference = preference(&call)?;
     call.without_criteria()?;
+    call.without_version()?;
     let new = asked::created(&call)?;
     let id = new.id;
     let mut event = call.event();
