@@ -12,7 +12,7 @@ use super::{
     examples::Examples,
     parameters,
     responses::{self, FHIR_JSON},
-    schemas::Schemas,
+    schemas::{RESOURCE, Schemas},
 };
 use crate::{
     cpis::types::audit::Interaction,
@@ -133,8 +133,12 @@ fn body(route: &Route, schemas: &Schemas, examples: &Examples) -> Option<Request
     match route.body {
         Body::None => None,
         Body::Resource(resource) => {
-            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schemas.name(resource))));
-            let body = RequestBodyBuilder::new().description(Some(format!("A {resource}.")));
+            // What is to be judged need not be valid.
+            let judged = responses::is_validation(route);
+            let schema = if judged { RESOURCE } else { schemas.name(resource) };
+            let about = if judged { format!("A {resource}, valid or not.") } else { format!("A {resource}.") };
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema)));
+            let body = RequestBodyBuilder::new().description(Some(about));
             Some(body.content(FHIR_JSON, examples.request(&key(route), content)).required(Some(Required::True)).build())
         }
         Body::Form => {

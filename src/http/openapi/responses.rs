@@ -139,7 +139,8 @@ fn successes(route: &Route) -> Vec<(&'static str, &'static str)> {
     successes
 }
 
-fn is_validation(route: &Route) -> bool {
+/// `$validate`, whose answer to an invalid resource is a success.
+pub fn is_validation(route: &Route) -> bool {
     route.path.ends_with("/$validate")
 }
 
