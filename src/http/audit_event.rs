@@ -16,7 +16,7 @@ use super::{
         include::NATIONAL,
         page::{self, Row},
         parameter::{Definition, ID},
-        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL, Total},
+        result::{Total, searched_by},
         searchset::history_of,
     },
 };
@@ -29,7 +29,7 @@ use crate::{
     fhir::{outcome::IssueCode, render, resource::Resource},
 };
 
-pub const PARAMETERS: &[Parameter] = &[
+pub const PARAMETERS: &[Parameter] = searched_by![
     Parameter { paths: &["entity.what"], definition: Definition::R4("AuditEvent-patient"), ..PATIENT },
     ID,
     Parameter::date("date", &["recorded"], Definition::R4("AuditEvent-date"), "When it was recorded").with_modifiers(&[]),
@@ -54,12 +54,6 @@ pub const PARAMETERS: &[Parameter] = &[
     )
     .with_modifiers(&[":iterate"])
     .one_of(&["AuditEvent:agent", "AuditEvent:entity", "AuditEvent:patient", NATIONAL]),
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
 
 /// # Errors

@@ -2,22 +2,21 @@
 
 use super::{
     answer::Answer,
-    care_team::{PATIENT, PERIOD, PLAN_TYPE, REVINCLUDE, search_plans},
+    care_team::{PATIENT, PERIOD, PLAN_TYPE, REVINCLUDE, SUBJECT, search_plans},
     clinical::{self, Asked},
     dispatch::Call,
     refusal::Refusal,
     search::{
         Parameter, Search,
         parameter::{Definition, ID},
-        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL},
+        result::searched_by,
     },
 };
 use crate::fhir::render::{self, View};
 
-pub const PARAMETERS: &[Parameter] = &[
+pub const PARAMETERS: &[Parameter] = searched_by![
     PATIENT,
-    Parameter::reference("subject", &["subject"], Definition::R4("CarePlan-subject"), "The same as patient")
-        .with_modifiers(&[":identifier", ".identifier", ":Patient"]),
+    Parameter { definition: Definition::R4("CarePlan-subject"), ..SUBJECT },
     ID,
     Parameter::token("status", &["status"], Definition::R4("CarePlan-status"), "active or completed")
         .one_of(&["active", "completed"])
@@ -36,12 +35,6 @@ pub const PARAMETERS: &[Parameter] = &[
     .with_modifiers(&[":iterate"])
     .one_of(&["CarePlan:patient", "CarePlan:subject", "CarePlan:care-team"]),
     REVINCLUDE,
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
 
 /// # Errors

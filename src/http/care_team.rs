@@ -9,7 +9,7 @@ use super::{
         Parameter, Search, Searchset,
         page::Row,
         parameter::{Definition, ID},
-        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL},
+        result::searched_by,
     },
 };
 use crate::{
@@ -42,7 +42,7 @@ pub const REVINCLUDE: Parameter = Parameter::special(
 .with_modifiers(&[":iterate"])
 .one_of(&["AuditEvent:patient", "AuditEvent:entity"]);
 
-pub const PARAMETERS: &[Parameter] = &[
+pub const PARAMETERS: &[Parameter] = searched_by![
     PATIENT,
     SUBJECT,
     ID,
@@ -55,12 +55,6 @@ pub const PARAMETERS: &[Parameter] = &[
         .with_modifiers(&[":iterate"])
         .one_of(&["CareTeam:patient", "CareTeam:subject"]),
     REVINCLUDE,
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
 
 /// # Errors

@@ -24,7 +24,7 @@ use super::{
         Parameter, Search, Searchset,
         page::Row,
         parameter::{Definition::R4, ID},
-        result::{self, COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL},
+        result::{self, searched_by},
     },
     service::HttpSettings,
 };
@@ -42,21 +42,15 @@ const STATUS: Parameter =
 const VERSION: Parameter =
     Parameter::token("version", &["version"], R4("conformance-version"), "Version of a definition");
 
-pub const CODE_SYSTEM: &[Parameter] = &[
+pub const CODE_SYSTEM: &[Parameter] = searched_by![
     ID,
     URL,
     NAME,
     STATUS,
     VERSION,
     Parameter::uri("system", &["url"], R4("CodeSystem-system"), "The system of its codes: the same as url"),
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
-pub const VALUE_SET: &[Parameter] = &[
+pub const VALUE_SET: &[Parameter] = searched_by![
     ID,
     URL,
     NAME,
@@ -68,28 +62,16 @@ pub const VALUE_SET: &[Parameter] = &[
         R4("ValueSet-reference"),
         "A code system that it takes codes from",
     ),
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
-pub const STRUCTURE_DEFINITION: &[Parameter] = &[
+pub const STRUCTURE_DEFINITION: &[Parameter] = searched_by![
     ID,
     URL,
     NAME,
     STATUS,
     VERSION,
     Parameter::uri("type", &["type"], R4("StructureDefinition-type"), "Resource type that it constrains"),
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
-pub const SEARCH_PARAMETER: &[Parameter] = &[
+pub const SEARCH_PARAMETER: &[Parameter] = searched_by![
     ID,
     URL,
     NAME,
@@ -97,26 +79,14 @@ pub const SEARCH_PARAMETER: &[Parameter] = &[
     VERSION,
     Parameter::token("base", &["base"], R4("SearchParameter-base"), "Resource type that is searched"),
     Parameter::token("code", &["code"], R4("SearchParameter-code"), "As in the query string"),
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
-pub const OPERATION_DEFINITION: &[Parameter] = &[
+pub const OPERATION_DEFINITION: &[Parameter] = searched_by![
     ID,
     URL,
     NAME,
     STATUS,
     VERSION,
     Parameter::token("code", &["code"], R4("OperationDefinition-code"), "As in the path, without the dollar sign"),
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
 
 /// How long a client may keep what is published, in seconds: an hour.

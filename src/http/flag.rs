@@ -2,7 +2,7 @@
 
 use super::{
     answer::Answer,
-    care_team::{PATIENT, PERIOD, REVINCLUDE, search_plans},
+    care_team::{self, PATIENT, PERIOD, REVINCLUDE, search_plans},
     clinical::{self, Asked},
     dispatch::Call,
     precondition::Current,
@@ -11,7 +11,7 @@ use super::{
         Page, Parameter, Search, Searchset,
         page::{self, Row},
         parameter::{Definition, ID, LAST_UPDATED},
-        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL, Total},
+        result::{Total, searched_by},
     },
     upload,
 };
@@ -27,10 +27,11 @@ use crate::{
     fhir::render::{self, View},
 };
 
-pub const PARAMETERS: &[Parameter] = &[
+const SUBJECT: Parameter = Parameter { definition: Definition::R4("Flag-subject"), ..care_team::SUBJECT };
+
+pub const PARAMETERS: &[Parameter] = searched_by![
     PATIENT,
-    Parameter::reference("subject", &["subject"], Definition::R4("Flag-subject"), "The same as patient")
-        .with_modifiers(&[":identifier", ".identifier", ":Patient"]),
+    SUBJECT,
     ID,
     Parameter::token(
         "code",
@@ -67,19 +68,12 @@ pub const PARAMETERS: &[Parameter] = &[
     .with_modifiers(&[":iterate"])
     .one_of(&["Flag:patient", "Flag:subject", "Flag:author", "Flag:detail", "CarePlan:care-team"]),
     REVINCLUDE,
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
 
 /// What names a plan in a conditional interaction.
 pub const CRITERIA: &[Parameter] = &[
     PATIENT.with_modifiers(&[":identifier", ".identifier"]),
-    Parameter::reference("subject", &["subject"], Definition::R4("Flag-subject"), "The same as patient")
-        .with_modifiers(&[":identifier", ".identifier"]),
+    SUBJECT.with_modifiers(&[":identifier", ".identifier"]),
     Parameter::token(
         "identifier",
         &["identifier"],

@@ -10,7 +10,7 @@ use super::{
         criterion::{Asked, Wanted},
         page::{self, Place, Row},
         parameter::{Definition, ID, LAST_UPDATED},
-        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL, Total},
+        result::{Total, searched_by},
     },
     upload::{self, body, loaded_organization, preference, reading, refused, written},
 };
@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-pub const PARAMETERS: &[Parameter] = &[
+pub const PARAMETERS: &[Parameter] = searched_by![
     Parameter::token(
         "identifier",
         &["identifier"],
@@ -66,12 +66,6 @@ pub const PARAMETERS: &[Parameter] = &[
     Parameter::special("_include", "Organization:partof: the organisation that a site belongs to")
         .with_modifiers(&[":iterate"])
         .one_of(&["Organization:partof"]),
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
 
 /// # Errors

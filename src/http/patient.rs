@@ -12,7 +12,7 @@ use super::{
         Page, Parameter, Search, Searchset,
         page::{self, Row},
         parameter::{Definition, LAST_UPDATED},
-        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL, Total},
+        result::{Total, searched_by},
     },
     upload,
 };
@@ -29,7 +29,7 @@ use crate::{
     fhir::{render, resource::Resource, system},
 };
 
-pub const PARAMETERS: &[Parameter] = &[
+pub const PARAMETERS: &[Parameter] = searched_by![
     Parameter::token(
         "identifier",
         &["identifier"],
@@ -49,12 +49,6 @@ pub const PARAMETERS: &[Parameter] = &[
         "CareTeam:patient",
         "CareTeam:subject",
     ]),
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
 
 /// What names a child in a conditional update.

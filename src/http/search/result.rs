@@ -42,6 +42,22 @@ const SUMMARY_OF_ONE: Parameter = Parameter::special("_summary", "true, text, da
 pub const ELEMENTS: Parameter =
     Parameter::special("_elements", "Elements to give, separated by commas; what is mandatory comes too");
 
+/// The table of a search: these rows, then what shapes the result of every search.
+macro_rules! searched_by {
+    ($($row:expr),* $(,)?) => {
+        &[
+            $($row,)*
+            $crate::http::search::result::SORT,
+            $crate::http::search::result::COUNT,
+            $crate::http::search::result::TOTAL,
+            $crate::http::search::result::SUMMARY,
+            $crate::http::search::result::ELEMENTS,
+            $crate::http::search::result::CURSOR,
+        ]
+    };
+}
+pub(in crate::http) use searched_by;
+
 /// What shapes the answer of a read.
 pub const OF_ONE: &[Parameter] = &[SUMMARY_OF_ONE, ELEMENTS];
 

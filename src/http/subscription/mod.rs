@@ -17,7 +17,7 @@ use super::{
         Parameter, Search, Searchset,
         page::Row,
         parameter::{Definition, ID, LAST_UPDATED},
-        result::{COUNT, CURSOR, ELEMENTS, SORT, SUMMARY, TOTAL},
+        result::searched_by,
     },
     upload::preference,
 };
@@ -42,7 +42,7 @@ use crate::{
 pub use asked::judged;
 pub use operations::{EVENTS, STATUS, events, own_statuses, post_events, post_own_statuses, post_status, status};
 
-pub const PARAMETERS: &[Parameter] = &[
+pub const PARAMETERS: &[Parameter] = searched_by![
     ID,
     Parameter::token("status", &["status"], Definition::R4("Subscription-status"), "requested, active, error or off")
         .one_of(&["requested", "active", "error", "off"])
@@ -53,12 +53,6 @@ pub const PARAMETERS: &[Parameter] = &[
         .in_system("http://hl7.org/fhir/subscription-channel-type"),
     Parameter::uri("url", &["channel.endpoint"], Definition::R4("Subscription-url"), "The endpoint"),
     LAST_UPDATED,
-    SORT,
-    COUNT,
-    TOTAL,
-    SUMMARY,
-    ELEMENTS,
-    CURSOR,
 ];
 
 /// # Errors
