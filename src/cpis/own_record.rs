@@ -27,14 +27,11 @@ impl Gateway {
     pub async fn own_plan(&self, authority: &Organization, id: Uuid) -> Result<OwnPlan, Error> {
         let (gateway, authority) = (self.clone(), authority.clone());
         let read = self.store.read(move |conn| {
-            let Some(held) = store::plan::find(conn, id)? else { return Ok(OwnPlan::Unknown) };
-            let Some(owned) = store::child::get(conn, held.child_id)?.filter(|o| o.authority_id == authority.id) else {
-                return Ok(OwnPlan::Unknown);
-            };
+            let Some((held, child)) = own_plan(conn, &authority, id)? else { return Ok(OwnPlan::Unknown) };
             if held.plan.deleted {
                 return Ok(OwnPlan::Deleted);
             }
-            Ok(OwnPlan::Held(Box::new(gateway.own(conn, &authority, &owned.child, held)?)))
+            Ok(OwnPlan::Held(Box::new(gateway.own(conn, &authority, &child, held)?)))
         });
         Ok(read.await?)
     }
@@ -72,21 +69,18 @@ impl Gateway {
     ) -> Result<Option<Vec<ShownPlan>>, Error> {
         let (gateway, authority) = (self.clone(), authority.clone());
         let read = self.store.read(move |conn| {
-            let Some(mut from) = place_of(conn, &authority, place.as_ref())? else { return Ok(None) };
-            let backwards = matches!(from, Some(Place::Before(_)));
-            let mut plans = Vec::new();
-            while plans.len() < limit {
-                let wanted = i64::try_from(limit - plans.len()).unwrap_or(i64::MAX);
+            let Some(from) = place_of(conn, &authority, place.as_ref())? else { return Ok(None) };
+            let plans = filled(from, limit, |from, wanted| {
                 let (page, last) = store::plan::page(conn, authority.id, from, wanted)?;
+                let mut plans = Vec::new();
                 for held in page.into_iter().filter(|held| !held.plan.deleted) {
                     if let Some(owned) = store::child::get(conn, held.child_id)? {
                         plans.push(gateway.own(conn, &authority, &owned.child, held)?);
                     }
                 }
-                let Some(last) = last else { break };
-                from = Some(if backwards { Place::Before(last) } else { Place::After(last) });
-            }
-            Ok(Some(plans))
+                Ok((plans, last))
+            });
+            plans.map(Some)
         });
         Ok(read.await?)
     }
@@ -104,16 +98,7 @@ impl Gateway {
     ) -> Result<Vec<AuthorityChild>, Error> {
         let authority = authority.id;
         let read = self.store.read(move |conn| {
-            let backwards = matches!(place, Some(Place::Before(_)));
-            let (mut children, mut from) = (Vec::new(), place.clone());
-            while children.len() < limit {
-                let wanted = i64::try_from(limit - children.len()).unwrap_or(i64::MAX);
-                let (page, last) = store::child::page(conn, authority, from, wanted)?;
-                children.extend(page);
-                let Some(last) = last else { break };
-                from = Some(if backwards { Place::Before(last) } else { Place::After(last) });
-            }
-            Ok(children)
+            filled(place.clone(), limit, |from, wanted| store::child::page(conn, authority, from, wanted))
         });
         Ok(read.await?)
     }
@@ -128,11 +113,7 @@ impl Gateway {
         number: NhsNumber,
     ) -> Result<Option<AuthorityChild>, Error> {
         let authority = authority.clone();
-        let read = self.store.read(move |conn| {
-            let children = own_children(conn, &authority, &number)?;
-            Ok(children.into_iter().find(|child| child.nhs_number == number))
-        });
-        Ok(read.await?)
+        Ok(self.store.read(move |conn| own_child(conn, &authority, &number)).await?)
     }
 
     /// A plan as its owner sees it today.
@@ -178,6 +159,25 @@ impl Gateway {
     }
 }
 
+/// Reads pages from a place on, in its direction, until there are `limit` rows or no more: a page of the store has fewer
+/// than it was asked for when some of its rows don't count.
+fn filled<T>(
+    mut from: Option<Place<i64>>,
+    limit: usize,
+    mut page: impl FnMut(Option<Place<i64>>, i64) -> Result<(Vec<T>, Option<i64>), StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let backwards = matches!(from, Some(Place::Before(_)));
+    let mut rows = Vec::new();
+    while rows.len() < limit {
+        let wanted = i64::try_from(limit - rows.len()).unwrap_or(i64::MAX);
+        let (more, last) = page(from, wanted)?;
+        rows.extend(more);
+        let Some(last) = last else { break };
+        from = Some(if backwards { Place::Before(last) } else { Place::After(last) });
+    }
+    Ok(rows)
+}
+
 /// An authority's children under any number of this child.
 pub(super) fn own_children(
     conn: &mut Conn,
@@ -190,6 +190,26 @@ pub(super) fn own_children(
     }
 }
 
+/// The authority's child with exactly this number.
+pub(super) fn own_child(
+    conn: &mut Conn,
+    authority: &Organization,
+    number: &NhsNumber,
+) -> Result<Option<AuthorityChild>, StoreError> {
+    Ok(own_children(conn, authority, number)?.into_iter().find(|child| child.nhs_number == *number))
+}
+
+/// The authority's plan with this id, be it deleted, and its child; none for another authority's.
+pub(super) fn own_plan(
+    conn: &mut Conn,
+    authority: &Organization,
+    id: Uuid,
+) -> Result<Option<(ChildPlan, AuthorityChild)>, StoreError> {
+    let Some(held) = store::plan::find(conn, id)? else { return Ok(None) };
+    let owned = store::child::get(conn, held.child_id)?.filter(|owned| owned.authority_id == authority.id);
+    Ok(owned.map(|owned| (held, owned.child)))
+}
+
 /// A place by the id of a plan as a place by its key; the inner `None` is the beginning.
 fn place_of(
     conn: &mut Conn,
@@ -198,7 +218,6 @@ fn place_of(
 ) -> Result<Option<Option<Place<i64>>>, StoreError> {
     let Some(place) = place else { return Ok(Some(None)) };
     let (id, before) = place.key();
-    let Some(held) = store::plan::find(conn, *id)? else { return Ok(None) };
-    let own = store::child::get(conn, held.child_id)?.is_some_and(|owned| owned.authority_id == authority.id);
-    Ok(own.then_some(Some(if before { Place::Before(held.key) } else { Place::After(held.key) })))
+    let Some((held, _)) = own_plan(conn, authority, *id)? else { return Ok(None) };
+    Ok(Some(Some(if before { Place::Before(held.key) } else { Place::After(held.key) })))
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     gateway::{Error, Gateway},
-    own_record::own_children,
+    own_record::{own_child, own_plan},
     types::{
         NhsNumber, OdsCode, Organization, ShownPlan,
         child::AuthorityChild,
@@ -215,24 +215,6 @@ impl Gateway {
     fn as_at(&self, newest: bool, recorded: DateTime<Utc>) -> DateTime<Utc> {
         if newest { self.clock.now() } else { recorded }
     }
-}
-
-fn own_plan(
-    conn: &mut Conn,
-    authority: &Organization,
-    id: Uuid,
-) -> Result<Option<(ChildPlan, AuthorityChild)>, StoreError> {
-    let Some(held) = store::plan::find(conn, id)? else { return Ok(None) };
-    let owned = store::child::get(conn, held.child_id)?.filter(|owned| owned.authority_id == authority.id);
-    Ok(owned.map(|owned| (held, owned.child)))
-}
-
-fn own_child(
-    conn: &mut Conn,
-    authority: &Organization,
-    number: &NhsNumber,
-) -> Result<Option<AuthorityChild>, StoreError> {
-    Ok(own_children(conn, authority, number)?.into_iter().find(|child| child.nhs_number == *number))
 }
 
 fn each<T>(

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     cpis::{
         gateway::{Error, Gateway},
+        own_record::own_plan,
         types::{
             NhsNumber, Organization, ShownPlan,
             audit::Interaction,
@@ -135,13 +136,9 @@ impl Gateway {
     /// # Errors
     /// [`Error`].
     pub async fn own_number_of(&self, authority: &Organization, plan: Uuid) -> Result<Option<NhsNumber>, Error> {
-        let authority = authority.id;
-        let read = self.store.read(move |conn| {
-            let Some(held) = store::plan::find(conn, plan)? else { return Ok(None) };
-            let owned = store::child::get(conn, held.child_id)?.filter(|owned| owned.authority_id == authority);
-            Ok(owned.map(|owned| owned.child.nhs_number))
-        });
-        Ok(read.await?)
+        let authority = authority.clone();
+        let read = self.store.read(move |conn| own_plan(conn, &authority, plan));
+        Ok(read.await?.map(|(_, child)| child.nhs_number))
     }
 
     /// Judges and applies an upload. Effect, answer and audit are durable when this returns.
