@@ -136,35 +136,9 @@ fn at_version((id, authority_id, person_id, number): &KeyRow, row: VersionRow) -
 }
 
 histories! {
-    version by child_id, VersionRow,
+    version by child_id, VersionRow => AuthorityChild,
     all: counting!(version),
     of_type: |authority: i64| counting!(version).filter(version::authority_id.eq(authority))
-}
-
-/// One version of a child.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn at(conn: &mut Conn, key: i64, number: i64) -> Result<Option<Recorded<AuthorityChild>>, StoreError> {
-    let row: Option<VersionRow> = counting!(version)
-        .filter(version::child_id.eq(key).and(version::version.eq(number)))
-        .select(VersionRow::as_select())
-        .first(conn)
-        .optional()?;
-    Ok(recorded(conn, row.into_iter().collect(), |row| row.version)?.pop())
-}
-
-/// A page of the versions of one child, numbered by version, and how many there are in all pages.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn history(
-    conn: &mut Conn,
-    key: i64,
-    asked: &HistoryAsked,
-) -> Result<(HistoryPage<Recorded<AuthorityChild>>, i64), StoreError> {
-    let (page, total) = of_instance(conn, key, asked)?;
-    Ok((HistoryPage { versions: recorded(conn, page.versions, |row| row.version)?, next: page.next }, total))
 }
 
 /// A page of the versions of all children of an authority, numbered in the order of recording.

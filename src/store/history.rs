@@ -44,19 +44,37 @@ macro_rules! counting {
     };
 }
 
-/// Reads the histories of a table of versions: `of_instance` a page of one `$owner`, numbered by version, with the total of
-/// all pages; `of_type` a page of all rows of a scope, numbered by `id`, below the number at which they are settled.
+/// Reads the histories of a table of versions, whose rows the file's own `recorded` turns into `$content`: `at` one version,
+/// `history` a page of one `$owner`, numbered by version, with the total of all pages; `of_type` a page of the rows of a
+/// scope, numbered by `id`, below the number at which they are settled.
 macro_rules! histories {
     (
-        $version:ident by $owner:ident, $row:ty,
+        $version:ident by $owner:ident, $row:ty => $content:ty,
         all: $all:expr,
         of_type: |$scope:ident: $scope_type:ty| $of_type:expr
     ) => {
-        fn of_instance(
+        /// One version.
+        ///
+        /// # Errors
+        /// [`StoreError`] when the database fails.
+        pub fn at(conn: &mut Conn, owner: i64, number: i64) -> Result<Option<Recorded<$content>>, StoreError> {
+            let row: Option<$row> = $all
+                .filter($version::$owner.eq(owner).and($version::version.eq(number)))
+                .select(<$row>::as_select())
+                .first(conn)
+                .optional()?;
+            Ok(recorded(conn, row.into_iter().collect(), |row| row.version)?.pop())
+        }
+
+        /// A page of the versions of one, numbered by version, and how many there are in all pages.
+        ///
+        /// # Errors
+        /// [`StoreError`] when the database fails.
+        pub fn history(
             conn: &mut Conn,
             owner: i64,
             asked: &HistoryAsked,
-        ) -> Result<(HistoryPage<$row>, i64), StoreError> {
+        ) -> Result<(HistoryPage<Recorded<$content>>, i64), StoreError> {
             let whole = HistoryAsked { below: None, ..*asked };
             let rows = || $all.filter($version::$owner.eq(owner));
             let mut span = $crate::store::history::span!(conn, rows(), $version::version, $version::recorded_ms, whole);
@@ -71,7 +89,8 @@ macro_rules! histories {
                 Ok(rows.order($version::version.desc()).limit(limit).select(<$row>::as_select()).load::<$row>(conn)?)
             };
             let span = span.up_to(Span::new(asked).last);
-            Ok((walk(conn, asked, span, |row: &$row| row.version, load, |_, _| Ok(true))?, total))
+            let page = walk(conn, asked, span, |row: &$row| row.version, load, |_, _| Ok(true))?;
+            Ok((HistoryPage { versions: recorded(conn, page.versions, |row| row.version)?, next: page.next }, total))
         }
 
         fn of_type(

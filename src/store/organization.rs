@@ -293,35 +293,9 @@ struct VersionRow {
 }
 
 histories! {
-    version by organization_id, VersionRow,
+    version by organization_id, VersionRow => Organization,
     all: version::table,
     of_type: |_everybody: ()| version::table
-}
-
-/// One version of an organisation.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn at(conn: &mut Conn, id: i64, number: i64) -> Result<Option<Recorded<Organization>>, StoreError> {
-    let row: Option<VersionRow> = version::table
-        .filter(version::organization_id.eq(id).and(version::version.eq(number)))
-        .select(VersionRow::as_select())
-        .first(conn)
-        .optional()?;
-    Ok(recorded(conn, row.into_iter().collect(), |row| row.version)?.pop())
-}
-
-/// A page of the versions of one organisation, numbered by version, and how many there are in all pages.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn history(
-    conn: &mut Conn,
-    id: i64,
-    asked: &HistoryAsked,
-) -> Result<(HistoryPage<Recorded<Organization>>, i64), StoreError> {
-    let (page, total) = of_instance(conn, id, asked)?;
-    Ok((HistoryPage { versions: recorded(conn, page.versions, |row| row.version)?, next: page.next }, total))
 }
 
 /// A page of the versions of all organisations, numbered in the order of recording.

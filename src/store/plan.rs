@@ -122,36 +122,10 @@ fn at_version((key, id, child_id, plan_type, created_ms): &KeyRow, row: VersionR
     Ok(ChildPlan { key: *key, child_id: *child_id, plan })
 }
 
-/// One version of a plan.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn at(conn: &mut Conn, key: i64, number: i64) -> Result<Option<Recorded<ChildPlan>>, StoreError> {
-    let row: Option<VersionRow> = counting!(version)
-        .filter(version::plan_id.eq(key).and(version::version.eq(number)))
-        .select(VersionRow::as_select())
-        .first(conn)
-        .optional()?;
-    Ok(recorded(conn, row.into_iter().collect(), |row| row.version)?.pop())
-}
-
 histories! {
-    version by plan_id, VersionRow,
+    version by plan_id, VersionRow => ChildPlan,
     all: counting!(version),
     of_type: |authority: i64| counting!(version).filter(version::authority_id.eq(authority))
-}
-
-/// A page of the versions of one plan, numbered by version, and how many there are in all pages.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub fn history(
-    conn: &mut Conn,
-    key: i64,
-    asked: &HistoryAsked,
-) -> Result<(HistoryPage<Recorded<ChildPlan>>, i64), StoreError> {
-    let (page, total) = of_instance(conn, key, asked)?;
-    Ok((HistoryPage { versions: recorded(conn, page.versions, |row| row.version)?, next: page.next }, total))
 }
 
 /// A page of the versions of all plans of an authority, numbered in the order of recording.
