@@ -184,6 +184,10 @@ diesel::table! {
         access_id -> Nullable<BigInt>,
         created_ms -> BigInt,
         routed_ms -> Nullable<BigInt>,
+        nhs_number -> Nullable<Text>,
+        replaced_by -> Nullable<Text>,
+        reason -> Nullable<Text>,
+        plan_id -> Nullable<BigInt>,
     }
 }
 

@@ -17,6 +17,7 @@ pub mod caller;
 pub mod child;
 pub mod history;
 pub mod nhs_number;
+pub mod notice;
 pub mod organization;
 pub mod page;
 pub mod plan;

@@ -108,6 +108,8 @@ pub enum Door {
     Bundle,
     /// A single FHIR interaction.
     Interaction,
+    /// A file that came over MESH.
+    Mesh,
 }
 
 impl Door {
@@ -116,6 +118,7 @@ impl Door {
         match self {
             Self::Bundle => "bundle",
             Self::Interaction => "interaction",
+            Self::Mesh => "mesh",
         }
     }
 }
@@ -239,3 +242,25 @@ pub struct OrganizationChange {
     pub duty_phone: Phone,
     pub precondition: Precondition,
 }
+
+/// One record of a file as it was read: what it asks for, or why it can't be read. The same for every door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadRecord {
+    Change(RecordChange),
+    Unreadable(UnreadableRecord),
+}
+
+/// A record that never became one. It counts for the file's code and is answered with its problems.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableRecord {
+    /// `None` when it can't be read.
+    pub nhs_number: Option<NhsNumber>,
+    /// At least one; their words never hold a value that was sent.
+    pub problems: Vec<Problem>,
+    /// SHA-256 of what was sent, in a form that does not depend on white space: files are compared by it.
+    pub digest: [u8; 32],
+}
+
+/// The place of an entry within a record of an HL7 v3 file, as [`PlanChange::entry`] and [`Problem::entry`] have it
+/// there: the subject is 0, the n-th plan (`pertinentInformation[n]`) is n.
+pub const SUBJECT_ENTRY: usize = 0;
