@@ -19,14 +19,14 @@ use crate::{
     },
     clock::Clock,
     config::{IssuerSettings, PdsMode, Settings},
-    cpis::{Gateway, calendar::Calendar, limits::Limits},
+    cpis::{Gateway, calendar::Calendar, limits::Limits, upload::turn::Uploads},
     demographics::{Demographics, Off, Register},
     fhir::validate::{SchemaFault, Validators},
     http::{
         self,
         definitions::{PublishFault, Published, TokensFrom},
         sandbox::Sandbox,
-        service::{HttpSettings, Service},
+        service::{HttpSettings, LargeBodies, Service},
     },
     notify::{Notifier, NotifierSettings},
     outside::hook::{HookClient, HookFault, HookTimeouts},
@@ -36,6 +36,9 @@ use crate::{
         checkpoint::{self, Signer},
     },
 };
+
+/// How often what dead processes left of uploads is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the program can't start. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +134,10 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,
+        uploads: Uploads::new(
+            usize::from(settings.upload.batch_records),
+            Duration::from_secs(u64::from(settings.upload.wait_seconds)),
+        ),
     })
 }
 
@@ -210,6 +217,8 @@ impl App {
             pds_mode: settings.pds.mode,
             body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
+            upload_bytes: usize::try_from(settings.upload.body_bytes).unwrap_or(usize::MAX),
+            answer_within: Duration::from_secs(u64::from(settings.upload.answer_within_seconds)),
             allow_plain_hooks: settings.sandbox,
         };
         let tokens_from = TokensFrom {
@@ -223,6 +232,7 @@ impl App {
             published: Published::new(&http, &tokens_from)?,
             settings: http,
             seal,
+            large_bodies: LargeBodies::default(),
             sandbox,
         });
         Ok(Self { gateway, notifier, service, signer, process, settings, listener, address })
@@ -304,6 +314,7 @@ impl App {
         let mut checkpoints =
             tokio::time::interval(Duration::from_secs(u64::from(self.settings.audit.checkpoint_seconds)));
         let mut days = tokio::time::interval(Duration::from_secs(24 * 3600));
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = checkpoints.tick() => {
@@ -314,6 +325,11 @@ impl App {
                 _ = days.tick() => {
                     if let Err(error) = self.forget_refused().await {
                         tracing::warn!(%error, "refused records could not be cleared");
+                    }
+                }
+                _ = sweeps.tick() => {
+                    if let Err(error) = self.gateway.sweep_uploads().await {
+                        tracing::warn!(%error, "what dead processes left of uploads could not be discarded");
                     }
                 }
                 _ = stopped.changed() => return,

@@ -32,6 +32,7 @@ pub mod service;
 mod subscription;
 mod unscheduled;
 mod upload;
+mod upload_status;
 mod validate;
 
 use actix_web::{
