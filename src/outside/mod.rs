@@ -2,5 +2,7 @@
 //!
 //! - [`hook::HookClient`] posts to a Subscription's rest-hook; [`hook::check_endpoint`] and [`hook::check_headers`] say
 //!   beforehand what it would refuse.
+//! - [`target::Targets`] says which addresses may be connected to.
 
 pub mod hook;
+pub mod target;

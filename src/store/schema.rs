@@ -212,6 +212,13 @@ diesel::table! {
         attempts -> BigInt,
         next_attempt_ms -> BigInt,
         deleted -> Bool,
+        topic_code -> Text,
+        content -> Text,
+        payload -> Text,
+        heartbeat_seconds -> Nullable<BigInt>,
+        timeout_seconds -> Nullable<BigInt>,
+        max_count -> Nullable<BigInt>,
+        heartbeat_at_ms -> Nullable<BigInt>,
     }
 }
 
@@ -317,3 +324,6 @@ diesel::joinable!(plan -> authority_child (child_id));
 diesel::joinable!(plan_version -> upload (upload_id));
 diesel::joinable!(access_listing -> access (access_id));
 diesel::joinable!(delivery -> outbox (outbox_id));
+diesel::joinable!(delivery -> subscription (subscription_id));
+
+diesel::allow_columns_to_appear_in_same_group_by_clause!(delivery::state, outbox::kind, subscription::status);
