@@ -9,6 +9,7 @@ pub mod listing;
 pub mod look_up;
 pub mod matching;
 pub mod measured;
+pub mod mesh;
 pub mod notifications;
 pub mod organizations;
 pub mod own_record;

@@ -17,6 +17,7 @@ pub mod caller;
 pub mod child;
 pub mod health;
 pub mod history;
+pub mod mesh;
 pub mod nhs_number;
 pub mod notice;
 pub mod organization;
