@@ -15,6 +15,7 @@ use crate::{
     auth::{
         Issuer, KeyFault, Tokens, VerifyingKey,
         checkpoint_key::{self, CheckpointKey, CheckpointKeyFault, PublicKey},
+        notification_key::{NotificationKey, NotificationKeyFault},
         sandbox::SandboxFault,
     },
     clock::Clock,
@@ -29,12 +30,16 @@ use crate::{
         service::{HttpSettings, LargeBodies, Service},
     },
     notify::{Notifier, NotifierSettings},
-    outside::hook::{HookClient, HookFault, HookTimeouts},
+    outside::{
+        hook::{HookClient, HookFault, HookTimeouts},
+        target::Targets,
+    },
     store::{
         Location, Options, Store, StoreError,
         audit::month_of,
         checkpoint::{self, Signer},
     },
+    telemetry::metrics::Metrics,
 };
 
 /// How often what dead processes left of uploads is looked for.
@@ -67,6 +72,8 @@ pub enum StartFault {
     Schema(#[from] SchemaFault),
     #[error(transparent)]
     Publish(#[from] PublishFault),
+    #[error("the key that signs notifications: {0}")]
+    NotificationKey(#[from] NotificationKeyFault),
     #[error("the client of hooks: {0}")]
     Hooks(#[from] HookFault),
     #[error("the server stopped: {0}")]
@@ -96,6 +103,8 @@ pub struct App {
     settings: Settings,
     listener: TcpListener,
     address: SocketAddr,
+    management: TcpListener,
+    management_address: SocketAddr,
 }
 
 /// The rules over a store, without HTTP: for commands.
@@ -138,6 +147,7 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             usize::from(settings.upload.batch_records),
             Duration::from_secs(u64::from(settings.upload.wait_seconds)),
         ),
+        metrics: Metrics::default(),
     })
 }
 
@@ -152,6 +162,14 @@ pub fn process_name() -> String {
 /// [`StartFault`] when there is no such key.
 pub fn checkpoint_public_key(settings: &Settings) -> Result<PublicKey, StartFault> {
     Ok(checkpoint_key(settings)?.public().clone())
+}
+
+/// Who signs the checkpoints of a command that writes.
+///
+/// # Errors
+/// [`StartFault`] when there is no such key.
+pub fn checkpoint_signer(settings: &Settings) -> Result<Arc<dyn Signer>, StartFault> {
+    Ok(Arc::new(CheckpointSigner(checkpoint_key(settings)?)))
 }
 
 fn checkpoint_key(settings: &Settings) -> Result<CheckpointKey, StartFault> {
@@ -177,6 +195,12 @@ fn issuer(settings: &IssuerSettings) -> Result<Issuer, StartFault> {
     Ok(Issuer::new(&settings.issuer, &settings.audience, keys)?)
 }
 
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {
+    let listener = TcpListener::bind(address).map_err(|error| StartFault::Listen(address, error))?;
+    let bound = listener.local_addr().map_err(|error| StartFault::Listen(address, error))?;
+    Ok((listener, bound))
+}
+
 impl App {
     /// Opens everything and binds the address; serves nothing yet.
     ///
@@ -187,6 +211,10 @@ impl App {
         let gateway = open_gateway(&settings, &clock, &process)?;
         let checkpoint_key = checkpoint_key(&settings)?;
         let seal = checkpoint_key.seal()?;
+        let notification_key = match &settings.notify.signing_key {
+            Some(path) => NotificationKey::load(path)?,
+            None => checkpoint_key.notification_key()?,
+        };
         let signer = Arc::new(CheckpointSigner(checkpoint_key));
         let mut issuers = settings.auth.issuers.iter().map(issuer).collect::<Result<Vec<_>, _>>()?;
         if issuers.iter().any(Issuer::is_sandbox) {
@@ -196,16 +224,19 @@ impl App {
         if let Some(sandbox) = &sandbox {
             issuers.push(sandbox.issuer().issuer()?);
         }
-        let listener = TcpListener::bind(settings.listen).map_err(|e| StartFault::Listen(settings.listen, e))?;
-        let address = listener.local_addr().map_err(|e| StartFault::Listen(settings.listen, e))?;
+        let (listener, address) = bind(settings.listen)?;
+        let (management, management_address) = bind(settings.management.listen)?;
         let base_url = settings.fhir_base(address);
         let notify = &settings.notify;
         let hook_timeout = Duration::from_secs(u64::from(notify.hook_timeout_seconds));
         let timeouts = HookTimeouts { connect: hook_timeout.min(Duration::from_secs(5)), total: hook_timeout };
-        let hooks = HookClient::new(timeouts, settings.sandbox)?;
+        let allowed = &notify.allow_targets;
+        let hook_targets = if settings.sandbox { Targets::sandbox(allowed) } else { Targets::service(allowed) };
+        let hooks = HookClient::new(timeouts, hook_targets.clone())?;
+        let notification_keys = notification_key.jwks();
         let notifier = Arc::new(Notifier::new(
             gateway.clone(),
-            hooks,
+            (hooks, notification_key),
             NotifierSettings::from(notify),
             base_url.clone(),
             process.clone(),
@@ -219,7 +250,8 @@ impl App {
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
             upload_bytes: usize::try_from(settings.upload.body_bytes).unwrap_or(usize::MAX),
             answer_within: Duration::from_secs(u64::from(settings.upload.answer_within_seconds)),
-            allow_plain_hooks: settings.sandbox,
+            hook_targets,
+            hook_timeout_seconds: notify.hook_timeout_seconds.into(),
         };
         let tokens_from = TokensFrom {
             sandbox: settings.sandbox,
@@ -230,17 +262,35 @@ impl App {
             tokens: Arc::new(Tokens::new(issuers)?),
             validators: Validators::shared()?,
             published: Published::new(&http, &tokens_from)?,
+            dependencies: gateway.dependencies(),
+            notification_keys,
             settings: http,
             seal,
             large_bodies: LargeBodies::default(),
             sandbox,
         });
-        Ok(Self { gateway, notifier, service, signer, process, settings, listener, address })
+        Ok(Self {
+            gateway,
+            notifier,
+            service,
+            signer,
+            process,
+            settings,
+            listener,
+            address,
+            management,
+            management_address,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the operator gets the metrics.
+    pub fn management_address(&self) -> SocketAddr {
+        self.management_address
     }
 
     /// Absolute FHIR base as clients see it.
@@ -272,6 +322,20 @@ impl App {
         Ok(server)
     }
 
+    /// The server for the operator, started; it ends when its handle is told to.
+    ///
+    /// # Errors
+    /// [`StartFault::Server`].
+    pub fn management_server(&self) -> Result<Server, StartFault> {
+        let gateway = Data::new(self.gateway.clone());
+        let configured = move || {
+            let gateway = gateway.clone();
+            Web::new().configure(|config| http::management::configure(config, gateway))
+        };
+        let listener = self.management.try_clone()?;
+        Ok(HttpServer::new(configured).workers(1).listen(listener)?.disable_signals().shutdown_timeout(5).run())
+    }
+
     /// Serves until `stop` says so: then what was received is answered, background work ends, and the audit's chain is
     /// closed under a last checkpoint.
     ///
@@ -280,6 +344,9 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartFault> {
         let server = self.server()?;
         let handle = server.handle();
+        let management = self.management_server()?;
+        let management_handle = management.handle();
+        let managing = actix_web::rt::spawn(management);
         let (stopping, stopped) = watch::channel(false);
         let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
         let app = Arc::new(self);
@@ -296,7 +363,8 @@ impl App {
         };
         // A failed send means that the tasks have ended already.
         let _ended = stopping.send(true);
-        let _joined = (notifier.await, checkpoints.await);
+        management_handle.stop(false).await;
+        let _joined = (notifier.await, checkpoints.await, managing.await);
         let store = app.gateway.store.clone();
         let signer = app.signer.clone();
         let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;

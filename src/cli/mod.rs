@@ -5,6 +5,7 @@
 mod audit;
 mod config;
 mod migrate;
+mod notifications;
 pub mod sandbox;
 mod serve;
 mod token;
@@ -54,10 +55,13 @@ enum Command {
     /// Look after the audit.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Look after the notifications to local authorities.
+    #[command(subcommand)]
+    Notifications(notifications::Notifications),
 }
 
 /// Where the configuration comes from; the command line wins over environment and file.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Layers {
     /// Configuration file (TOML); cpis.example.toml names every setting.
     #[arg(long, value_name = "FILE")]
@@ -113,6 +117,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Migrate(migrate) => migrate.run(),
         Command::Config(config) => config.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Notifications(notifications) => notifications.run(),
     };
     done.unwrap_or_else(|error| {
         let _shown = writeln!(io::stderr(), "cpis-gateway: {error:#}");

@@ -14,6 +14,7 @@ use crate::{
     clock::Clock,
     demographics::Demographics,
     store::{self, Store, StoreError},
+    telemetry::metrics::Metrics,
 };
 
 /// The CP-IS service over one store. Cheap to clone.
@@ -28,6 +29,7 @@ pub struct Gateway {
     pub disclose_demographics: bool,
     /// How changes of authorities are taken.
     pub uploads: Uploads,
+    pub metrics: Metrics,
 }
 
 /// Why a use case gave nothing. What was wrong with the request itself is in the values that they return.

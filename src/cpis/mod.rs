@@ -8,6 +8,8 @@ pub mod limits;
 pub mod listing;
 pub mod look_up;
 pub mod matching;
+pub mod measured;
+pub mod mesh;
 pub mod notifications;
 pub mod organizations;
 pub mod own_record;

@@ -4,12 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use serde_json::Value;
+
 use super::definitions::Published;
 use crate::{
     auth::{self, AuthFault, Seal, Tokens},
     config::{PdsMode, ScheduledCare},
-    cpis::{Gateway, types::caller::Caller},
+    cpis::{
+        Gateway,
+        types::{caller::Caller, health::Dependency},
+    },
     fhir::{render::Verification, validate::Validators},
+    outside::target::Targets,
 };
 
 /// Settings that shape answers.
@@ -29,8 +35,10 @@ pub struct HttpSettings {
     pub upload_bytes: usize,
     /// An upload that takes longer is answered 202.
     pub answer_within: Duration,
-    /// Hooks may be plain HTTP and on this machine (sandbox).
-    pub allow_plain_hooks: bool,
+    /// Where hooks may be.
+    pub hook_targets: Targets,
+    /// Seconds that a hook may take to answer.
+    pub hook_timeout_seconds: u32,
 }
 
 /// Bodies over the limit of ordinary ones that may be in memory at the same time.
@@ -62,6 +70,10 @@ pub struct Service {
     /// Of the cursors: what numbers the store gives rows tells how many rows others have.
     pub seal: Seal,
     pub large_bodies: LargeBodies,
+    /// What `/_status` asks.
+    pub dependencies: Vec<Dependency>,
+    /// The public key that checks notifications, as a JSON Web Key Set.
+    pub notification_keys: Value,
     /// What the gateway says of itself, made once.
     pub published: Published,
     /// `None` outside the sandbox.

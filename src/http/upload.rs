@@ -264,7 +264,7 @@ fn answer(call: &Call, loaded: &LoadedRecord, root: &str, preference: Return) ->
 /// What an entry has made of its resource, as the owner gets it.
 pub fn resource_of(service: &Service, resource: &LoadedResource) -> Resource {
     match resource {
-        LoadedResource::Child(child) => render::patient_for_owner(child).into(),
+        LoadedResource::Child(child) => render::patient_for_owner(child, &service.settings.base_url).into(),
         LoadedResource::Plan(shown) => owner_flag(service, shown),
     }
 }

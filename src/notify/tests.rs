@@ -194,7 +194,7 @@ fn open(directory: &TempDir, clock: &Clock) -> Gateway {
         limits: Limits::default(),
         demographics: Arc::new(Off),
         disclose_demographics: false,
-        uploads: cpis::upload::turn::Uploads::default(),
+        uploads: crate::cpis::upload::turn::Uploads::default(),
     }
 }
 

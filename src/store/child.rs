@@ -153,6 +153,7 @@ fn at_version((id, authority_id, person_id, number): &KeyRow, row: VersionRow) -
         local_id: row.local_id,
         version: row.version,
         recorded: from_millis(row.recorded_ms),
+        inactive: None,
     };
     Ok(OwnedChild { authority_id: *authority_id, child })
 }

@@ -81,6 +81,12 @@ impl<J> Lanes<J> {
         taken
     }
 
+    /// How many wait, in both lanes.
+    pub fn waiting(&self) -> usize {
+        let state = self.state();
+        state.first.len() + state.behind.len()
+    }
+
     /// Nothing more is taken; what waits is still given out.
     pub fn close(&self) {
         self.state().closed = true;

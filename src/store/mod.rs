@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod history;
 mod lanes;
 pub mod lease;
+pub mod mesh;
 pub mod organization;
 pub mod outbox;
 pub mod person;
@@ -20,6 +21,7 @@ pub mod register;
 mod schema;
 pub mod staged;
 pub mod subscription;
+pub mod undelivered;
 pub mod upload;
 mod writer;
 
@@ -206,6 +208,11 @@ impl Store {
     /// refused.
     pub fn close(&self, signer: Option<std::sync::Arc<dyn checkpoint::Signer>>) {
         self.writer.close(signer);
+    }
+
+    /// Changes that wait for the writer.
+    pub fn waiting_changes(&self) -> usize {
+        self.writer.waiting()
     }
 
     pub fn location(&self) -> &Location {

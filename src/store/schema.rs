@@ -196,6 +196,72 @@ diesel::table! {
         replaced_by -> Nullable<Text>,
         reason -> Nullable<Text>,
         plan_id -> Nullable<BigInt>,
+        mesh_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    mesh_mailbox (authority_id) {
+        authority_id -> BigInt,
+        mailbox -> Text,
+        from_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    mesh_received (message_id) {
+        message_id -> Text,
+        state -> Text,
+        mailbox -> Text,
+        authority_id -> Nullable<BigInt>,
+        outcome -> Nullable<Text>,
+        attempts -> BigInt,
+        received_ms -> BigInt,
+        next_attempt_ms -> BigInt,
+        handled_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    mesh_message (id) {
+        id -> BigInt,
+        uuid -> Text,
+        kind -> Text,
+        authority_id -> BigInt,
+        state -> Text,
+        attempts -> BigInt,
+        reopened -> BigInt,
+        next_attempt_ms -> BigInt,
+        created_ms -> BigInt,
+        sending_ms -> Nullable<BigInt>,
+        sent_ms -> Nullable<BigInt>,
+        mesh_id -> Nullable<Text>,
+        last_error -> Nullable<Text>,
+        reply_to -> Nullable<Text>,
+        upload -> Nullable<Text>,
+        file_code -> Nullable<Text>,
+        file_number -> Nullable<BigInt>,
+        records -> Nullable<BigInt>,
+        refused -> Nullable<BigInt>,
+        reason -> Nullable<Text>,
+        body -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    mesh_message_notice (outbox_id) {
+        outbox_id -> BigInt,
+        message_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    mesh_contact (mailbox) {
+        mailbox -> Text,
+        handshake_ms -> Nullable<BigInt>,
+        ok_ms -> Nullable<BigInt>,
+        failed_ms -> Nullable<BigInt>,
+        error -> Nullable<Text>,
     }
 }
 
@@ -220,6 +286,13 @@ diesel::table! {
         attempts -> BigInt,
         next_attempt_ms -> BigInt,
         deleted -> Bool,
+        topic_code -> Text,
+        content -> Text,
+        payload -> Text,
+        heartbeat_seconds -> Nullable<BigInt>,
+        timeout_seconds -> Nullable<BigInt>,
+        max_count -> Nullable<BigInt>,
+        heartbeat_at_ms -> Nullable<BigInt>,
     }
 }
 
@@ -311,6 +384,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     access,
     access_listing,
     outbox,
+    mesh_mailbox,
+    mesh_received,
+    mesh_message,
+    mesh_message_notice,
+    mesh_contact,
     subscription,
     delivery,
     lease,
@@ -326,3 +404,8 @@ diesel::joinable!(plan_version -> upload (upload_id));
 diesel::joinable!(upload_record -> upload (upload_id));
 diesel::joinable!(access_listing -> access (access_id));
 diesel::joinable!(delivery -> outbox (outbox_id));
+diesel::joinable!(delivery -> subscription (subscription_id));
+diesel::joinable!(mesh_message_notice -> mesh_message (message_id));
+diesel::joinable!(mesh_message_notice -> outbox (outbox_id));
+
+diesel::allow_columns_to_appear_in_same_group_by_clause!(delivery::state, outbox::kind, subscription::status);

@@ -163,6 +163,11 @@ impl Writer {
         if taken { Ok(answer) } else { Err(StoreError::Busy) }
     }
 
+    /// Changes that wait at this moment.
+    pub(super) fn waiting(&self) -> usize {
+        self.lanes.waiting()
+    }
+
     /// Lets what waits be written, closes the chain under a last checkpoint, ends the thread.
     pub(super) fn close(&self, signer: Option<Arc<dyn Signer>>) {
         *self.signer.lock().unwrap_or_else(PoisonError::into_inner) = signer;

@@ -41,6 +41,7 @@ use crate::{
         organization::{self, NewOrganization},
         register,
     },
+    telemetry::metrics::Metrics,
 };
 
 /// The disabled client that marks a database as a sandbox's. Its name is the seed's id.
@@ -104,6 +105,7 @@ async fn play(
         demographics: Arc::new(Register(store.clone())),
         disclose_demographics: false,
         uploads: Uploads::default(),
+        metrics: Metrics::default(),
     };
     let mut stage = Stage { gateway, organizations, dice: Dice::new(0x5EED), base_path: base_path.to_owned() };
     let bar = progress(events.len());

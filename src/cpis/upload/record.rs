@@ -213,6 +213,7 @@ impl Writing<'_> {
                 local_id,
                 version,
                 recorded: from_millis(recording.recorded_ms),
+                inactive: self.exact_child.and_then(|child| child.inactive),
             },
             (None, None) => return Err(StoreError::Corrupt("authority_child")),
         };
