@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     gateway::{Error, Gateway},
-    types::{NhsNumber, Organization, ShownPlan, child::AuthorityChild, page::Place},
+    types::{NhsNumber, Organization, PlanPeriod, ShownPlan, child::AuthorityChild, page::Place},
     visibility,
 };
 use crate::store::{self, Conn, StoreError, plan::ChildPlan};
@@ -133,9 +133,14 @@ impl Gateway {
         conn: &mut Conn,
         authority: &Organization,
         child: &AuthorityChild,
-        held: ChildPlan,
+        mut held: ChildPlan,
         day: NaiveDate,
     ) -> Result<ShownPlan, StoreError> {
+        if let Some(ended) = held.plan.ended
+            && let Some(period) = PlanPeriod::new(held.plan.period.start(), Some(ended.on))
+        {
+            held.plan.period = period;
+        }
         let person = store::person::get(conn, child.person_id)?;
         let birth = person.traced_birth_date.unwrap_or(child.demographics.birth_date);
         let (plan_type, period) = (held.plan.plan_type, held.plan.period);
