@@ -44,6 +44,7 @@ pub struct Settings {
     pub auth: AuthSettings,
     pub audit: AuditSettings,
     pub notify: NotifySettings,
+    pub lifecycle: LifecycleSettings,
     pub log: LogSettings,
 }
 
@@ -180,6 +181,20 @@ pub struct NotifySettings {
     pub catch_up_days: u16,
 }
 
+/// What becomes of records after they were sent (design 2, 7 and 9).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LifecycleSettings {
+    /// Seconds between two rounds that end records, compare numbers with the register and look for silent authorities.
+    pub round_seconds: u16,
+    /// Stored numbers that one round compares with the register.
+    pub compared_at_once: u16,
+    /// Hours without an applied change after which an authority counts as silent.
+    pub silent_hours: u16,
+    /// Days after which records that were refused, and not resolved, are shown to their authority again; 0 never.
+    pub remind_days: u16,
+}
+
 /// What the process writes to standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -215,6 +230,7 @@ impl Default for Settings {
             auth: AuthSettings::default(),
             audit: AuditSettings::default(),
             notify: NotifySettings::default(),
+            lifecycle: LifecycleSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -271,6 +287,12 @@ impl Default for NotifySettings {
             hook_timeout_seconds: 10,
             catch_up_days: 30,
         }
+    }
+}
+
+impl Default for LifecycleSettings {
+    fn default() -> Self {
+        Self { round_seconds: 60, compared_at_once: 1000, silent_hours: 36, remind_days: 7 }
     }
 }
 

@@ -5,6 +5,7 @@
 mod audit;
 mod config;
 mod migrate;
+mod register;
 pub mod sandbox;
 mod serve;
 mod token;
@@ -51,6 +52,9 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the effective configuration, passwords as ***.
     Config(config::Config),
+    /// Look after the local register of demographics.
+    #[command(subcommand)]
+    Register(register::Register),
     /// Look after the audit.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -112,6 +116,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(token) => token.run(),
         Command::Migrate(migrate) => migrate.run(),
         Command::Config(config) => config.run(),
+        Command::Register(register) => register.run(),
         Command::Audit(audit) => audit.run(),
     };
     done.unwrap_or_else(|error| {

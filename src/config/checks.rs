@@ -92,6 +92,10 @@ impl Settings {
             ("notify.retry_attempts", notify.retry_attempts.into(), 1, 10_000),
             ("notify.hook_timeout_seconds", notify.hook_timeout_seconds.into(), 1, 300),
             ("notify.catch_up_days", notify.catch_up_days.into(), 0, 365),
+            ("lifecycle.round_seconds", self.lifecycle.round_seconds.into(), 1, 3600),
+            ("lifecycle.compared_at_once", self.lifecycle.compared_at_once.into(), 1, 10_000),
+            ("lifecycle.silent_hours", self.lifecycle.silent_hours.into(), 1, 8784),
+            ("lifecycle.remind_days", self.lifecycle.remind_days.into(), 0, 365),
         ] {
             if !(lowest..=highest).contains(&value) {
                 faults.push(format!("{name}: must be from {lowest} to {highest}"));

@@ -48,6 +48,7 @@ fn every_setting() -> Settings {
             hook_timeout_seconds: 1,
             catch_up_days: 1,
         },
+        lifecycle: LifecycleSettings { round_seconds: 1, compared_at_once: 1, silent_hours: 1, remind_days: 1 },
         log: LogSettings { format: LogFormat::Json, filter: "warn".into() },
     }
 }

@@ -14,6 +14,7 @@ mod everything;
 mod flag;
 mod health;
 mod history;
+mod inactive;
 mod metadata;
 mod openapi;
 mod organization;
