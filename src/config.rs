@@ -6,6 +6,7 @@
 mod checks;
 mod database_url;
 mod load;
+mod secret;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use database_url::DatabaseUrl;
 pub use load::{ConfigFault, Overrides};
+pub use secret::Secret;
 
 /// Every setting of the gateway, checked. Relative paths are relative to the working directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +47,7 @@ pub struct Settings {
     pub audit: AuditSettings,
     pub notify: NotifySettings,
     pub lifecycle: LifecycleSettings,
+    pub mesh: MeshSettings,
     pub log: LogSettings,
 }
 
@@ -195,6 +198,49 @@ pub struct LifecycleSettings {
     pub remind_days: u16,
 }
 
+/// The gateway's own MESH mailbox (domain.md 5.2), by which authorities without FHIR upload and are told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MeshSettings {
+    pub enabled: bool,
+    /// Scheme and host of MESH, without a last slash.
+    pub url: Option<String>,
+    /// The gateway's mailbox id, in capitals.
+    pub mailbox: Option<String>,
+    pub password: Option<Secret>,
+    /// File that holds the password instead; white space around it is dropped.
+    pub password_file: Option<PathBuf>,
+    /// Shared key of the MESH environment.
+    pub shared_key: Option<Secret>,
+    pub shared_key_file: Option<PathBuf>,
+    /// Client certificate of the mailbox (PEM, with what links it to its authority).
+    pub client_certificate: Option<PathBuf>,
+    /// Its private key (PEM, PKCS #8).
+    pub client_key: Option<PathBuf>,
+    /// CA certificates that MESH's own is judged by (PEM); the machine's when absent.
+    pub authorities: Option<PathBuf>,
+    /// Workflow id of the files that authorities send.
+    pub upload_workflow: Option<String>,
+    /// Workflow id of the acknowledgements of these files.
+    pub acknowledgement_workflow: Option<String>,
+    /// Workflow id of access notifications.
+    pub access_workflow: Option<String>,
+    /// Workflow id of notifications of inactive NHS numbers.
+    pub inactive_workflow: Option<String>,
+    /// Seconds between two looks into the inbox; see [`MeshSettings::poll_seconds`].
+    pub poll_seconds: Option<u32>,
+    /// Minutes whose accesses go into one message; 0 for a message each.
+    pub access_window_minutes: u16,
+    /// Most accesses in one message.
+    pub max_accesses: u16,
+    /// Largest message that is read, in bytes after decompression.
+    pub max_message_bytes: u64,
+    /// Bytes of a message, before compression, that one request carries.
+    pub chunk_bytes: u32,
+    /// Seconds after which another process takes over from one that died.
+    pub lease_seconds: u16,
+}
+
 /// What the process writes to standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -231,6 +277,7 @@ impl Default for Settings {
             audit: AuditSettings::default(),
             notify: NotifySettings::default(),
             lifecycle: LifecycleSettings::default(),
+            mesh: MeshSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -293,6 +340,40 @@ impl Default for NotifySettings {
 impl Default for LifecycleSettings {
     fn default() -> Self {
         Self { round_seconds: 60, compared_at_once: 1000, silent_hours: 36, remind_days: 7 }
+    }
+}
+
+impl Default for MeshSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            url: None,
+            mailbox: None,
+            password: None,
+            password_file: None,
+            shared_key: None,
+            shared_key_file: None,
+            client_certificate: None,
+            client_key: None,
+            authorities: None,
+            upload_workflow: None,
+            acknowledgement_workflow: None,
+            access_workflow: None,
+            inactive_workflow: None,
+            poll_seconds: None,
+            access_window_minutes: 15,
+            max_accesses: 500,
+            max_message_bytes: 256 << 20,
+            chunk_bytes: 16 << 20,
+            lease_seconds: 30,
+        }
+    }
+}
+
+impl MeshSettings {
+    /// Seconds between two looks into the inbox: MESH asks for at most one in five minutes; the sandbox's MESH is its own.
+    pub fn poll_seconds(&self, sandbox: bool) -> u32 {
+        self.poll_seconds.unwrap_or(if sandbox { 5 } else { 300 })
     }
 }
 

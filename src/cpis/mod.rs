@@ -10,6 +10,7 @@ pub mod limits;
 pub mod listing;
 pub mod look_up;
 pub mod matching;
+pub mod mesh;
 pub mod notifications;
 pub mod numbers;
 pub mod organizations;

@@ -2,5 +2,7 @@
 //!
 //! - [`hook::HookClient`] posts to a Subscription's rest-hook; [`hook::check_endpoint`] and [`hook::check_headers`] say
 //!   beforehand what it would refuse.
+//! - [`mesh::MeshClient`] is one mailbox of NHS England's message exchange.
 
 pub mod hook;
+pub mod mesh;

@@ -11,6 +11,7 @@ pub mod connection;
 pub mod delivery;
 pub mod history;
 pub mod lease;
+pub mod mesh;
 pub mod organization;
 pub mod outbox;
 pub mod person;

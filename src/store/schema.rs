@@ -17,6 +17,7 @@ diesel::table! {
         version -> BigInt,
         updated_ms -> BigInt,
         silent_alert_ms -> Nullable<BigInt>,
+        confirmed_ms -> Nullable<BigInt>,
     }
 }
 
@@ -96,6 +97,9 @@ diesel::table! {
         file_code -> Nullable<Text>,
         answer -> Nullable<Binary>,
         reminded_ms -> Nullable<BigInt>,
+        mesh_message -> Nullable<Text>,
+        judged -> BigInt,
+        form -> Nullable<Text>,
     }
 }
 
@@ -107,6 +111,10 @@ diesel::table! {
         nhs_number -> Nullable<Text>,
         reason -> Nullable<Text>,
         recorded_ms -> BigInt,
+        answer -> Nullable<Text>,
+        form -> Nullable<Text>,
+        resolved_ms -> Nullable<BigInt>,
+        resolved_by -> Nullable<BigInt>,
     }
 }
 
@@ -198,6 +206,72 @@ diesel::table! {
         replaced_by -> Nullable<Text>,
         reason -> Nullable<Text>,
         plan_id -> Nullable<BigInt>,
+        mesh_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    mesh_mailbox (authority_id) {
+        authority_id -> BigInt,
+        mailbox -> Text,
+        from_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    mesh_received (message_id) {
+        message_id -> Text,
+        state -> Text,
+        mailbox -> Text,
+        authority_id -> Nullable<BigInt>,
+        outcome -> Nullable<Text>,
+        attempts -> BigInt,
+        received_ms -> BigInt,
+        next_attempt_ms -> BigInt,
+        handled_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    mesh_message (id) {
+        id -> BigInt,
+        uuid -> Text,
+        kind -> Text,
+        authority_id -> BigInt,
+        state -> Text,
+        attempts -> BigInt,
+        reopened -> BigInt,
+        next_attempt_ms -> BigInt,
+        created_ms -> BigInt,
+        sending_ms -> Nullable<BigInt>,
+        sent_ms -> Nullable<BigInt>,
+        mesh_id -> Nullable<Text>,
+        last_error -> Nullable<Text>,
+        reply_to -> Nullable<Text>,
+        upload -> Nullable<Text>,
+        file_code -> Nullable<Text>,
+        file_number -> Nullable<BigInt>,
+        records -> Nullable<BigInt>,
+        refused -> Nullable<BigInt>,
+        reason -> Nullable<Text>,
+        body -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    mesh_message_notice (outbox_id) {
+        outbox_id -> BigInt,
+        message_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    mesh_contact (mailbox) {
+        mailbox -> Text,
+        handshake_ms -> Nullable<BigInt>,
+        ok_ms -> Nullable<BigInt>,
+        failed_ms -> Nullable<BigInt>,
+        error -> Nullable<Text>,
     }
 }
 
@@ -313,6 +387,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     access,
     access_listing,
     outbox,
+    mesh_mailbox,
+    mesh_received,
+    mesh_message,
+    mesh_message_notice,
+    mesh_contact,
     subscription,
     delivery,
     lease,
@@ -327,3 +406,5 @@ diesel::joinable!(plan -> authority_child (child_id));
 diesel::joinable!(plan_version -> upload (upload_id));
 diesel::joinable!(access_listing -> access (access_id));
 diesel::joinable!(delivery -> outbox (outbox_id));
+diesel::joinable!(mesh_message_notice -> mesh_message (message_id));
+diesel::joinable!(mesh_message_notice -> outbox (outbox_id));

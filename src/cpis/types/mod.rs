@@ -16,6 +16,7 @@ pub mod audit;
 pub mod caller;
 pub mod child;
 pub mod history;
+pub mod mesh;
 pub mod nhs_number;
 pub mod notice;
 pub mod organization;
