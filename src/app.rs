@@ -138,6 +138,7 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             adult_age: u32::from(settings.plans.adult_age),
             history_rows: usize::from(settings.access.history_rows),
             relist_hours: u32::from(settings.access.relist_hours),
+            silent_hours: u32::from(settings.lifecycle.silent_hours),
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,

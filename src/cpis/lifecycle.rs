@@ -41,6 +41,8 @@ pub struct LookedAfter {
     pub reopened: usize,
     /// Numbers of which the register said something new.
     pub numbers: usize,
+    /// Alerts of silent authorities that were raised.
+    pub alerts: usize,
     /// The last person compared: the next round goes on after it.
     pub compared_to: i64,
 }
@@ -68,6 +70,7 @@ impl Gateway {
                 break;
             }
         }
+        done.alerts = self.alert_of_silence(terms).await?.len();
         Ok(done)
     }
 

@@ -16,6 +16,7 @@ pub mod numbers;
 pub mod organizations;
 pub mod own_record;
 pub mod register;
+pub mod silence;
 pub mod subscriptions;
 pub mod types;
 pub mod upload;

@@ -160,6 +160,7 @@ impl Gateway {
             plan: held.plan,
             nhs_number: child.nhs_number,
             authority: authority.clone(),
+            last_confirmed: None,
         })
     }
 }

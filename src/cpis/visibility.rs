@@ -115,6 +115,7 @@ mod tests {
         adult_age: 18,
         history_rows: 25,
         relist_hours: 24,
+        silent_hours: 36,
     };
 
     #[test]

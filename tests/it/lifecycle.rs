@@ -4,6 +4,7 @@
 mod ends;
 mod inactive;
 mod register;
+mod silence;
 
 use cpis_gateway::{app::process_name, cpis::ends::Ended, cpis::lifecycle::LifecycleTerms, store::Conn};
 use diesel::{QueryableByName, RunQueryDsl, sql_query, sql_types::Text};

@@ -20,6 +20,10 @@ alter table plan_version add column ended_on date;
 -- Why the authority was last told that the system ended the plan; null when that was taken back.
 alter table plan add column ended_told text;
 
+-- Authorities that had sent something before that was kept.
+update organization set confirmed_ms =
+    (select max(u.applied_ms) from upload u where u.authority_id = organization.id and u.state = 'applied')
+    where confirmed_ms is null;
 -- When an alert was last raised that the authority is silent.
 alter table organization add column silent_alert_ms bigint;
 

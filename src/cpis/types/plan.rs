@@ -144,4 +144,6 @@ pub struct ShownPlan {
     /// The number under which the caller gets it: the one asked for (clinician) or the one sent (owner).
     pub nhs_number: super::NhsNumber,
     pub authority: super::Organization,
+    /// To a clinician: the day on which the authority last confirmed its records, when that is too long ago (design 7).
+    pub last_confirmed: Option<NaiveDate>,
 }
