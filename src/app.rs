@@ -3,7 +3,10 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,13 @@ use crate::{
     },
     clock::Clock,
     config::{IssuerSettings, PdsMode, Settings},
-    cpis::{Gateway, calendar::Calendar, limits::Limits, upload::turn::Uploads},
+    cpis::{
+        self, Gateway,
+        calendar::Calendar,
+        lifecycle::{LifecycleTerms, LookedAfter},
+        limits::Limits,
+        upload::turn::Uploads,
+    },
     demographics::{Demographics, Off, Register},
     fhir::validate::{SchemaFault, Validators},
     http::{
@@ -100,6 +109,8 @@ pub struct App {
     service: Data<Service>,
     signer: Arc<dyn Signer>,
     process: String,
+    /// Up to which person the numbers were compared with the register.
+    compared_to: AtomicI64,
     settings: Settings,
     listener: TcpListener,
     address: SocketAddr,
@@ -140,6 +151,7 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             adult_age: u32::from(settings.plans.adult_age),
             history_rows: usize::from(settings.access.history_rows),
             relist_hours: u32::from(settings.access.relist_hours),
+            silent_hours: u32::from(settings.lifecycle.silent_hours),
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,
@@ -269,12 +281,14 @@ impl App {
             large_bodies: LargeBodies::default(),
             sandbox,
         });
+        let compared_to = AtomicI64::new(0);
         Ok(Self {
             gateway,
             notifier,
             service,
             signer,
             process,
+            compared_to,
             settings,
             listener,
             address,
@@ -350,7 +364,8 @@ impl App {
         let (stopping, stopped) = watch::channel(false);
         let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
         let app = Arc::new(self);
-        let checkpoints = actix_web::rt::spawn(app.clone().background(stopped));
+        let checkpoints = actix_web::rt::spawn(app.clone().background(stopped.clone()));
+        let lifecycle = actix_web::rt::spawn(app.clone().lifecycle(stopped));
         let serving = actix_web::rt::spawn(server);
         tokio::pin!(serving);
         let ended = tokio::select! {
@@ -364,7 +379,7 @@ impl App {
         // A failed send means that the tasks have ended already.
         let _ended = stopping.send(true);
         management_handle.stop(false).await;
-        let _joined = (notifier.await, checkpoints.await, managing.await);
+        let _joined = (notifier.await, checkpoints.await, lifecycle.await, managing.await);
         let store = app.gateway.store.clone();
         let signer = app.signer.clone();
         let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;
@@ -403,6 +418,46 @@ impl App {
                 _ = stopped.changed() => return,
             }
         }
+    }
+
+    /// Round after round until `stopped`, then the lease is given up.
+    async fn lifecycle(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let seconds = u64::from(self.settings.lifecycle.round_seconds);
+        let mut rounds = tokio::time::interval(Duration::from_secs(seconds));
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = rounds.tick() => {
+                    if let Err(error) = self.look_after_records().await {
+                        tracing::warn!(%error, "a round over the records broke off; the next one goes on");
+                    }
+                }
+                _ = stopped.changed() => break,
+            }
+        }
+        if let Err(error) = self.gateway.release_lifecycle(&self.lifecycle_terms()).await {
+            tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
+        }
+    }
+
+    fn lifecycle_terms(&self) -> LifecycleTerms {
+        let settings = &self.settings.lifecycle;
+        LifecycleTerms {
+            process: self.process.clone(),
+            lease: chrono::TimeDelta::seconds(i64::from(settings.round_seconds) + 60),
+            compared_at_once: usize::from(settings.compared_at_once),
+        }
+    }
+
+    /// One round of what becomes of records after they were sent: ends by the system, the register, silence.
+    ///
+    /// # Errors
+    /// [`cpis::Error`]; what was done before it stays done.
+    pub async fn look_after_records(&self) -> Result<LookedAfter, cpis::Error> {
+        let from = self.compared_to.load(Ordering::SeqCst);
+        let done = self.gateway.look_after_records(&self.lifecycle_terms(), from).await?;
+        self.compared_to.store(done.compared_to, Ordering::SeqCst);
+        Ok(done)
     }
 
     /// Takes number and reason off refused records that were kept long enough (design 6).

@@ -6,6 +6,7 @@ mod audit;
 mod config;
 mod migrate;
 mod notifications;
+mod register;
 pub mod sandbox;
 mod serve;
 mod token;
@@ -52,6 +53,9 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the effective configuration, passwords as ***.
     Config(config::Config),
+    /// Look after the local register of demographics.
+    #[command(subcommand)]
+    Register(register::Register),
     /// Look after the audit.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -116,6 +120,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(token) => token.run(),
         Command::Migrate(migrate) => migrate.run(),
         Command::Config(config) => config.run(),
+        Command::Register(register) => register.run(),
         Command::Audit(audit) => audit.run(),
         Command::Notifications(notifications) => notifications.run(),
     };

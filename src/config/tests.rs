@@ -58,6 +58,7 @@ fn every_setting() -> Settings {
             signing_key: Some("k".into()),
         },
         management: ManagementSettings { listen: SocketAddr::from(([127, 0, 0, 1], 2)) },
+        lifecycle: LifecycleSettings { round_seconds: 1, compared_at_once: 1, silent_hours: 1, remind_days: 1 },
         mesh: MeshSettings {
             enabled: true,
             url: Some("https://m".into()),

@@ -14,6 +14,7 @@ mod everything;
 mod flag;
 mod health;
 mod history;
+mod inactive;
 mod keys;
 pub mod management;
 mod metadata;

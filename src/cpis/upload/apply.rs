@@ -343,8 +343,7 @@ impl Gateway {
         // Those of unreadable records too: of a restricted child nothing may be kept, however its record is refused.
         numbers.sort_unstable();
         numbers.dedup();
-        let traces = self.demographics.trace(numbers).await.map_err(|_| Error::DemographicsUnavailable)?;
-        Ok(numbers.iter().copied().zip(traces).collect())
+        self.trace(numbers).await
     }
 
     fn apply_in(

@@ -90,7 +90,7 @@ impl Judging<'_> {
     }
 
     fn change(&self, tx: &mut Tx<'_>, record: &RecordChange) -> Result<Result<LoadedRecord, Vec<Problem>>, StoreError> {
-        let upload = self.recording.upload;
+        let upload = self.recording.upload.unwrap_or_default();
         let child = store::person::child(tx.conn, &record.nhs_number)?;
         let persons = child.map(|child| child.persons).unwrap_or_default();
         let children = store::child::of_authority_to(tx.conn, self.authority.id, &persons, upload)?;

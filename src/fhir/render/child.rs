@@ -59,10 +59,8 @@ pub fn patient_for_owner(child: &AuthorityChild, base_url: &str) -> Patient {
         },
     };
     let replaced_by = child.inactive_number().and_then(|inactive| inactive.replaced_by);
-    let link = replaced_by.map(|replacing| PatientLink {
-        other: subject_identifier(&replacing),
-        kind: "replaced-by".to_owned(),
-    });
+    let link = replaced_by
+        .map(|replacing| PatientLink { other: subject_identifier(&replacing), kind: "replaced-by".to_owned() });
     let local = child.local_id.as_ref().map(|id| Identifier::new(system::LOCAL_ID, id));
     Patient {
         id: Some(number.as_str().to_owned()),

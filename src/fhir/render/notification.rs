@@ -177,10 +177,7 @@ impl Teller<'_> {
 
     fn reference(&self, name: &str, url: &str) -> ParametersParameter {
         let reference = Some(format!("{}/{url}", self.base_url));
-        ParametersParameter {
-            value_reference: Some(Reference { reference, ..Reference::default() }),
-            ..named(name)
-        }
+        ParametersParameter { value_reference: Some(Reference { reference, ..Reference::default() }), ..named(name) }
     }
 }
 
@@ -380,25 +377,15 @@ mod tests {
             updated: at(0, 0),
         };
         let named = (Uuid::from_u128(0x77), PlanType::ChildProtection);
-        let notice = Notice::RecordEnded {
-            nhs_number: nhs("9990000018"),
-            reason: EndedReason::Adult,
-            plan: Some(named),
-        };
-        let shown = ShownPlan {
-            plan,
-            active: false,
-            closes: None,
-            settled: false,
-            nhs_number: nhs("9990000018"),
-            authority,
-        };
+        let notice =
+            Notice::RecordEnded { nhs_number: nhs("9990000018"), reason: EndedReason::Adult, plan: Some(named) };
+        let shown =
+            ShownPlan { plan, active: false, closes: None, settled: false, nhs_number: nhs("9990000018"), authority };
         event(14, notice, Named::Plan((!deleted).then(|| Box::new(shown))))
     }
 
     fn withheld() -> Event {
-        let notice =
-            Notice::RecordEnded { nhs_number: nhs("9990000018"), reason: EndedReason::Withheld, plan: None };
+        let notice = Notice::RecordEnded { nhs_number: nhs("9990000018"), reason: EndedReason::Withheld, plan: None };
         event(15, notice, child(None))
     }
 
