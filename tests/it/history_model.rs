@@ -383,8 +383,8 @@ impl<'a> Play<'a> {
             let held = match self.model.plans.iter_mut().find(|plan| plan.id == id) {
                 Some(held) => held,
                 None => {
-                    let (PlanAction::Put { start, .. }, _) | (_, start) = (&action, TODAY);
-                    let new = ModelPlan { id, authority, number, plan_type, start: *start, end: None, deleted: false };
+                    let PlanAction::Put { start, .. } = action else { panic!("a delete makes no plan") };
+                    let new = ModelPlan { id, authority, number, plan_type, start, end: None, deleted: false };
                     self.model.plans.push(new);
                     self.model.plans.last_mut().expect("it was just pushed")
                 }
