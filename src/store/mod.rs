@@ -28,8 +28,8 @@ mod writer;
 use std::time::Duration;
 
 pub use connection::{Conn, Location};
-pub use writer::{Tx, Writer};
 use writer::Lane;
+pub use writer::{Tx, Writer};
 
 use crate::{clock::Clock, cpis::types::NhsNumber};
 
