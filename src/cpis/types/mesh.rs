@@ -141,8 +141,8 @@ impl MeshMessage {
 pub enum MeshContent {
     Acknowledgement(FileReply),
     Accesses {
-        /// In the order of the history; each with the number under which the authority sent the child.
-        accesses: Vec<(Access, NhsNumber)>,
+        /// In the order of the history; each under the number by which the authority sent the child.
+        accesses: Vec<Access>,
         /// The newest file of the authority that touched one of these children.
         file_number: Option<i64>,
     },

@@ -21,7 +21,7 @@ use std::time::Duration;
 use reqwest::{Certificate, Identity, Url, redirect, tls};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
-pub use fault::{FaultKind, MeshFault};
+pub use fault::{FaultKind, MeshFault, meaning};
 pub use inbox::{Inbox, MessageHeaders, MessageType};
 pub use outbox::{Outgoing, SentMessage, SentStatus};
 

@@ -10,7 +10,7 @@ use crate::{
         mesh::{FileReply, MeshCounts, MeshKind, MeshMessage, MeshState, Sending},
         upload::FileCode,
     },
-    store::{Conn, StoreError, connection::on, schema::mesh_message as message},
+    store::{Conn, StoreError, connection::on, schema::{mesh_mailbox as mailbox, mesh_message as message}},
 };
 
 #[derive(Queryable, Selectable)]
@@ -163,13 +163,15 @@ pub fn of_mesh_id(conn: &mut Conn, mesh_id: &str) -> Result<Option<MeshMessage>,
     row.map(MeshMessage::try_from).transpose()
 }
 
-/// Keys of messages in one of these states whose time has come, the longest waiting first, at most `limit`.
+/// Keys of messages in one of these states whose time has come, the longest waiting first, at most `limit`. What is for
+/// an authority without a mailbox waits until it has one.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn due(conn: &mut Conn, states: &[MeshState], now_ms: i64, limit: i64) -> Result<Vec<i64>, StoreError> {
     let states: Vec<&str> = states.iter().map(|state| state.code()).collect();
     Ok(message::table
+        .inner_join(mailbox::table.on(mailbox::authority_id.eq(message::authority_id)))
         .filter(message::state.eq_any(states))
         .filter(message::next_attempt_ms.le(now_ms))
         .order((message::next_attempt_ms, message::id))
