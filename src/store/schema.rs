@@ -16,6 +16,7 @@ diesel::table! {
         succeeded_by -> Nullable<Text>,
         version -> BigInt,
         updated_ms -> BigInt,
+        confirmed_ms -> Nullable<BigInt>,
     }
 }
 
@@ -90,6 +91,9 @@ diesel::table! {
         records -> BigInt,
         file_code -> Nullable<Text>,
         answer -> Nullable<Binary>,
+        mesh_message -> Nullable<Text>,
+        judged -> BigInt,
+        form -> Nullable<Text>,
     }
 }
 
@@ -101,6 +105,10 @@ diesel::table! {
         nhs_number -> Nullable<Text>,
         reason -> Nullable<Text>,
         recorded_ms -> BigInt,
+        answer -> Nullable<Text>,
+        form -> Nullable<Text>,
+        resolved_ms -> Nullable<BigInt>,
+        resolved_by -> Nullable<BigInt>,
     }
 }
 
