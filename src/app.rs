@@ -3,11 +3,13 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
 use actix_web::{App as Web, HttpServer, dev::Server, web::Data};
+use secrecy::{SecretSlice, SecretString};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -18,8 +20,13 @@ use crate::{
         sandbox::SandboxFault,
     },
     clock::Clock,
-    config::{IssuerSettings, PdsMode, Settings},
-    cpis::{Gateway, calendar::Calendar, limits::Limits},
+    config::{IssuerSettings, PdsMode, Secret, Settings},
+    cpis::{
+        Gateway,
+        calendar::Calendar,
+        limits::Limits,
+        types::caller::{Caller, RequestContext},
+    },
     demographics::{Demographics, Off, Register},
     fhir::validate::{SchemaFault, Validators},
     http::{
@@ -28,8 +35,12 @@ use crate::{
         sandbox::Sandbox,
         service::{HttpSettings, Service},
     },
+    mailbox::{BundleAnswer, Bundles, Mailbox, MailboxSettings},
     notify::{Notifier, NotifierSettings},
-    outside::hook::{HookClient, HookFault, HookTimeouts},
+    outside::{
+        hook::{HookClient, HookFault, HookTimeouts},
+        mesh::{ClientIdentity, MeshClient, MeshFault, MeshSettings},
+    },
     store::{
         Location, Options, Store, StoreError,
         audit::month_of,
@@ -66,6 +77,8 @@ pub enum StartFault {
     Publish(#[from] PublishFault),
     #[error("the client of hooks: {0}")]
     Hooks(#[from] HookFault),
+    #[error("mesh: {0}")]
+    Mesh(#[from] MeshFault),
     #[error("the server stopped: {0}")]
     Server(#[from] std::io::Error),
 }
@@ -87,6 +100,8 @@ impl Signer for CheckpointSigner {
 pub struct App {
     pub gateway: Gateway,
     pub notifier: Arc<Notifier>,
+    /// `None` without a MESH mailbox of its own.
+    pub mailbox: Option<Arc<Mailbox>>,
     service: Data<Service>,
     signer: Arc<dyn Signer>,
     process: String,
@@ -170,6 +185,71 @@ fn issuer(settings: &IssuerSettings) -> Result<Issuer, StartFault> {
     Ok(Issuer::new(&settings.issuer, &settings.audience, keys)?)
 }
 
+/// The FHIR door for Bundles that come over MESH.
+struct FhirDoor(Data<Service>);
+
+impl Bundles for FhirDoor {
+    fn answer(
+        &self,
+        caller: Caller,
+        context: RequestContext,
+        bundle: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Option<BundleAnswer>> + Send + '_>> {
+        Box::pin(async move {
+            let answer = http::by_mesh::upload(self.0.clone().into_inner(), caller, context, bundle).await?;
+            Some(BundleAnswer { code: answer.code, body: answer.body })
+        })
+    }
+}
+
+/// The mailbox loop, if the gateway has a mailbox.
+fn mailbox(
+    settings: &Settings,
+    gateway: &Gateway,
+    service: &Data<Service>,
+    process: &str,
+) -> Result<Option<Mailbox>, StartFault> {
+    if !settings.mesh.enabled {
+        return Ok(None);
+    }
+    let client = mesh_client(settings)?;
+    let door = Arc::new(FhirDoor(service.clone()));
+    Ok(Some(Mailbox::new(gateway.clone(), client, door, MailboxSettings::of(settings), process.to_owned())))
+}
+
+/// A client of the gateway's own mailbox.
+///
+/// # Errors
+/// [`StartFault`] when a file can't be read, or the certificates can't be used.
+pub fn mesh_client(settings: &Settings) -> Result<MeshClient, StartFault> {
+    let mesh = &settings.mesh;
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|source| StartFault::KeyFile { path: path.to_owned(), source });
+    let secret = |given: &Option<Secret>, file: &Option<PathBuf>| match (given, file) {
+        (Some(secret), _) => Ok(SecretString::from(secret.expose())),
+        (None, Some(path)) => {
+            read(path).map(|bytes| SecretString::from(String::from_utf8_lossy(&bytes).trim().to_owned()))
+        }
+        (None, None) => Ok(SecretString::from("")),
+    };
+    let identity = match (&mesh.client_certificate, &mesh.client_key) {
+        (Some(certificate), Some(key)) => {
+            Some(ClientIdentity { certificate: read(certificate)?, key: SecretSlice::from(read(key)?) })
+        }
+        _ => None,
+    };
+    Ok(MeshClient::new(MeshSettings {
+        url: mesh.url.clone().unwrap_or_default(),
+        mailbox: mesh.mailbox.clone().unwrap_or_default(),
+        password: secret(&mesh.password, &mesh.password_file)?,
+        shared_key: secret(&mesh.shared_key, &mesh.shared_key_file)?,
+        identity,
+        authorities: mesh.authorities.as_deref().map(read).transpose()?,
+        chunk_bytes: usize::try_from(mesh.chunk_bytes).unwrap_or(usize::MAX),
+        retry_pause: Duration::from_millis(500),
+    })?)
+}
+
 impl App {
     /// Opens everything and binds the address; serves nothing yet.
     ///
@@ -211,6 +291,7 @@ impl App {
             body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
             allow_plain_hooks: settings.sandbox,
+            mesh_mailbox: settings.mesh.mailbox.clone().filter(|_| settings.mesh.enabled),
         };
         let tokens_from = TokensFrom {
             sandbox: settings.sandbox,
@@ -225,7 +306,8 @@ impl App {
             seal,
             sandbox,
         });
-        Ok(Self { gateway, notifier, service, signer, process, settings, listener, address })
+        let mailbox = mailbox(&settings, &gateway, &service, &process)?.map(Arc::new);
+        Ok(Self { gateway, notifier, mailbox, service, signer, process, settings, listener, address })
     }
 
     /// Where it listens.
@@ -272,6 +354,7 @@ impl App {
         let handle = server.handle();
         let (stopping, stopped) = watch::channel(false);
         let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
+        let mailbox = self.mailbox.clone().map(|mailbox| actix_web::rt::spawn(mailbox.run(stopped.clone())));
         let app = Arc::new(self);
         let checkpoints = actix_web::rt::spawn(app.clone().background(stopped));
         let serving = actix_web::rt::spawn(server);
@@ -287,6 +370,9 @@ impl App {
         // A failed send means that the tasks have ended already.
         let _ended = stopping.send(true);
         let _joined = (notifier.await, checkpoints.await);
+        if let Some(mailbox) = mailbox {
+            let _joined = mailbox.await;
+        }
         let store = app.gateway.store.clone();
         let signer = app.signer.clone();
         let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;

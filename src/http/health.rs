@@ -1,6 +1,7 @@
 //! `/_ping` and `/_status`: is the process up, and does what it depends on work. Open; they tell nothing of any record.
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::{request_id::RequestIds, service::Service};
@@ -29,7 +30,7 @@ pub async fn ping(request: HttpRequest) -> HttpResponse {
     respond(&request, StatusCode::OK, &release())
 }
 
-/// 200 when the store can be read, else 503.
+/// 200 when the store can be read, else 503. MESH is shown beside it: while it is away, look-ups work all the same.
 pub async fn status(request: HttpRequest, service: Data<Service>) -> HttpResponse {
     let store = service.gateway.check().await;
     let (status, word) = match &store {
@@ -39,10 +40,29 @@ pub async fn status(request: HttpRequest, service: Data<Service>) -> HttpRespons
             (StatusCode::SERVICE_UNAVAILABLE, "fail")
         }
     };
+    let mut checks = json!({"store": {"status": word}});
+    if let (Some(mailbox), Ok(())) = (&service.settings.mesh_mailbox, &store) {
+        checks["mesh"] = mesh(&service, mailbox).await;
+    }
     let mut body = release();
     if let Some(members) = body.as_object_mut() {
         members.insert("status".to_owned(), json!(word));
-        members.insert("checks".to_owned(), json!({"store": {"status": word}}));
+        members.insert("checks".to_owned(), checks);
     }
     respond(&request, status, &body)
+}
+
+/// How the gateway's own mailbox stands with MESH: `pass`, or `warn` with what is wrong and since when.
+async fn mesh(service: &Service, mailbox: &str) -> Value {
+    let Ok(stands) = service.gateway.mesh_contact(mailbox).await else { return json!({"status": "warn"}) };
+    let time = |at: Option<DateTime<Utc>>| at.map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true));
+    match (stands.failed, stands.reached) {
+        (None, Some(_)) => json!({"status": "pass", "lastContact": time(stands.reached)}),
+        (failed, reached) => json!({
+            "status": "warn",
+            "lastContact": time(reached),
+            "failedSince": time(failed),
+            "output": stands.error.as_deref().unwrap_or("MESH has not been reached yet"),
+        }),
+    }
 }

@@ -25,6 +25,8 @@ pub struct HttpSettings {
     pub max_entries: usize,
     /// Hooks may be plain HTTP and on this machine (sandbox).
     pub allow_plain_hooks: bool,
+    /// The gateway's own MESH mailbox, if it has one.
+    pub mesh_mailbox: Option<String>,
 }
 
 /// The HTTP side of one gateway.

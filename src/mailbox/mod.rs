@@ -10,12 +10,15 @@
 //! - While MESH is away nothing is tried but to reach it.
 
 mod back_off;
+mod bundle;
 mod file;
 mod receive;
 mod render;
 mod send;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
+
+pub use bundle::{BundleAnswer, Bundles};
 
 use chrono::TimeDelta;
 use tokio::sync::watch;
@@ -53,6 +56,8 @@ pub struct MailboxSettings {
     pub max_accesses: usize,
     /// Largest message that is read, in bytes after decompression.
     pub max_message_bytes: u64,
+    /// Largest FHIR Bundle among them, in bytes.
+    pub max_bundle_bytes: u64,
     /// How long the lease lasts after each renewal.
     pub lease: TimeDelta,
     /// Pause before the second try of a message; doubled after each further one.
@@ -79,6 +84,7 @@ impl MailboxSettings {
             window: TimeDelta::minutes(mesh.access_window_minutes.into()),
             max_accesses: usize::from(mesh.max_accesses),
             max_message_bytes: mesh.max_message_bytes,
+            max_bundle_bytes: settings.limits.body_bytes,
             lease: TimeDelta::seconds(mesh.lease_seconds.into()),
             retry_first: TimeDelta::seconds(notify.retry_first_seconds.into()),
             retry_longest: TimeDelta::seconds(notify.retry_longest_seconds.into()),
@@ -124,13 +130,20 @@ pub struct Mailbox(Arc<Parts>);
 struct Parts {
     gateway: Gateway,
     client: MeshClient,
+    bundles: Arc<dyn Bundles>,
     settings: MailboxSettings,
     terms: MeshTerms,
 }
 
 impl Mailbox {
     /// `process` names this process among those of the same database.
-    pub fn new(gateway: Gateway, client: MeshClient, settings: MailboxSettings, process: String) -> Self {
+    pub fn new(
+        gateway: Gateway,
+        client: MeshClient,
+        bundles: Arc<dyn Bundles>,
+        settings: MailboxSettings,
+        process: String,
+    ) -> Self {
         let terms = MeshTerms {
             process,
             lease: settings.lease,
@@ -139,7 +152,7 @@ impl Mailbox {
             window: settings.window,
             max_accesses: settings.max_accesses,
         };
-        Self(Arc::new(Parts { gateway, client, settings, terms }))
+        Self(Arc::new(Parts { gateway, client, bundles, settings, terms }))
     }
 
     /// One round, until all that was due has been done or has failed. Does nothing while another process has the lease.

@@ -3,7 +3,10 @@
 
 use chrono::TimeDelta;
 
-use super::{Mailbox, Parts, Pumped, Stopped, back_off, file::Unread};
+use super::{
+    Mailbox, Parts, Pumped, Stopped, back_off,
+    file::{Fault, Unread},
+};
 use crate::{
     cpis::{
         Error,
@@ -68,7 +71,7 @@ impl Mailbox {
 
     /// Handles one message; true when it may be taken out of the inbox.
     async fn handle(&self, id: &str) -> Result<bool, Stopped> {
-        let Parts { gateway, client, settings, terms } = &*self.0;
+        let Parts { gateway, client, settings, terms, .. } = &*self.0;
         let told = match client.head(id).await {
             Ok(told) => told,
             Err(fault) if fault.kind == FaultKind::Gone => return Ok(false),
@@ -91,7 +94,8 @@ impl Mailbox {
             Taken::Handled => return Ok(true),
             Taken::SetAside => {
                 tracing::error!(
-                    alert = "mesh-set-aside", mesh.message = id,
+                    alert = "mesh-set-aside",
+                    mesh.message = id,
                     "a MESH message can't be handled and is set aside: see cpis-gateway mesh received"
                 );
                 return Ok(false);
@@ -110,7 +114,12 @@ impl Mailbox {
             Ok(Handled::Done) => Ok(true),
             Ok(Handled::Later(counts, why)) => {
                 let pause = if counts { back_off::pause(settings, id, attempt) } else { ELSEWHERE };
-                tracing::warn!(mesh.message = id, attempt, why, "a MESH message could not be handled; it is tried again");
+                tracing::warn!(
+                    mesh.message = id,
+                    attempt,
+                    why,
+                    "a MESH message could not be handled; it is tried again"
+                );
                 gateway.postpone_mesh_message(id, counts, pause, why).await?;
                 Ok(false)
             }
@@ -134,21 +143,27 @@ impl Mailbox {
         };
         if told.workflow != settings.workflows.upload {
             tracing::warn!(
-                alert = "mesh-unknown-workflow", mesh.message = id, authority = sender.ods.as_str(),
+                alert = "mesh-unknown-workflow",
+                mesh.message = id,
+                authority = sender.ods.as_str(),
                 "a MESH message of a workflow that is not that of uploads"
             );
             gateway.finish_mesh_message(id, Some(sender.id), "unknown-workflow", None).await?;
             return Ok(Handled::Done);
         }
-        self.file(id, sender, attempt).await
+        self.file(id, &told.from, sender, attempt).await
     }
 
     /// Applies a file; when this returns `Done`, its effect and its acknowledgement are durable.
-    async fn file(&self, id: &str, sender: Organization, attempt: i64) -> Result<Handled, Stopped> {
+    async fn file(&self, id: &str, from: &str, sender: Organization, attempt: i64) -> Result<Handled, Stopped> {
         let (gateway, authority, ods) = (&self.0.gateway, sender.id, sender.ods.clone());
         let read = match self.fetch(id).await {
-            Ok(content) => self.apply(id, sender, content).await,
+            Ok(content) => self.apply(id, from, sender, content).await,
             Err(Unread::Mesh(fault)) if fault.is_of_mesh() => return Err(fault.into()),
+            Err(Unread::Local) => return Ok(Handled::Later(false, "the data directory can't be used")),
+            Err(Unread::Mesh(fault)) if fault.kind == FaultKind::Local => {
+                return Ok(Handled::Later(false, "the data directory can't be used"));
+            }
             Err(Unread::Mesh(fault)) if fault.kind == FaultKind::Gone => {
                 return Ok(Handled::Later(true, "MESH does not have its content"));
             }
@@ -159,13 +174,21 @@ impl Mailbox {
         };
         let reply = match read {
             Ok(reply) => reply,
-            Err(Error::Fault(_)) => return Ok(Handled::Later(true, "the store is at fault")),
-            // Whatever else is wrong is wrong for everybody, and passes.
-            Err(_) => return Ok(Handled::Later(false, "the store can't answer")),
+            Err(Fault::Store(Error::Fault(_))) => return Ok(Handled::Later(true, "the store is at fault")),
+            Err(Fault::Interrupted) => return Ok(Handled::Later(true, "its reading broke off")),
+            // A store that is away is away for everybody, and passes; one that is there has something against this file.
+            Err(Fault::Store(_) | Fault::Busy) => {
+                return Ok(Handled::Later(gateway.check().await.is_ok(), "the store can't take it"));
+            }
+            Err(Fault::Local(_)) => return Ok(Handled::Later(false, "the data directory can't be used")),
         };
         tracing::info!(
-            mesh.message = id, authority = ods.as_str(), code = reply.code.code(), records = reply.records,
-            refused = reply.refused, "a file came over MESH"
+            mesh.message = id,
+            authority = ods.as_str(),
+            code = reply.code.code(),
+            records = reply.records.unwrap_or(0),
+            refused = reply.refused,
+            "a file came over MESH"
         );
         let outcome = match reply.code {
             FileCode::Cpf01 => "CPF01",
@@ -195,7 +218,9 @@ impl Mailbox {
                 alert = "mesh-undeliverable", message.id = %message.id, kind = message.kind.code(), code, meaning,
                 "a MESH message can't be delivered: see cpis-gateway mesh messages"
             ),
-            ReportEffect::Nothing => tracing::info!(mesh.message = id, code, "a MESH report about nothing sent from here"),
+            ReportEffect::Nothing => {
+                tracing::info!(mesh.message = id, code, "a MESH report about nothing sent from here")
+            }
         }
         Ok(Handled::Done)
     }

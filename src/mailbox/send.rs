@@ -66,7 +66,11 @@ impl Mailbox {
         if !gateway.begin_mesh_sending(terms, key).await? {
             return Err(Stopped::LeaseLost);
         }
-        let mut body = render::body(gateway, &self.0.settings, &ready).await?;
+        let mut body = match render::body(gateway, &self.0.settings, &ready).await {
+            Ok(body) => body,
+            Err(render::Fault::Store(error)) => return Err(error.into()),
+            Err(fault @ render::Fault::Local(_)) => return Ok(Some(self.failed(&ready.message, fault.to_string()))),
+        };
         match self.post(&ready, &mut body).await {
             Ok(mesh_id) => Ok(Some(Sending::Sent { mesh_id })),
             Err(fault) => self.not_sent(&ready.message, fault).await,

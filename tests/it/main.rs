@@ -19,6 +19,7 @@ mod history_model;
 mod hostile;
 mod layering;
 mod look_up;
+mod mesh;
 mod notify;
 mod organizations;
 mod preconditions;

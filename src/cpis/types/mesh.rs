@@ -91,7 +91,8 @@ pub struct FileReply {
     pub code: FileCode,
     /// The file's number; `None` when it could not be read.
     pub number: Option<i64>,
-    pub records: usize,
+    /// Records that it has; `None` when that can't be said.
+    pub records: Option<usize>,
     pub refused: usize,
     /// Of CPF01 and CPF05, what to do.
     pub reason: Option<String>,

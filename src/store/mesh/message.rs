@@ -10,7 +10,11 @@ use crate::{
         mesh::{FileReply, MeshCounts, MeshKind, MeshMessage, MeshState, Sending},
         upload::FileCode,
     },
-    store::{Conn, StoreError, connection::on, schema::{mesh_mailbox as mailbox, mesh_message as message}},
+    store::{
+        Conn, StoreError,
+        connection::on,
+        schema::{mesh_mailbox as mailbox, mesh_message as message},
+    },
 };
 
 #[derive(Queryable, Selectable)]
@@ -55,7 +59,7 @@ impl TryFrom<Row> for MeshMessage {
                 upload: row.upload.map(uuid).transpose()?,
                 code: code(file_code)?,
                 number: row.file_number,
-                records: count(row.records),
+                records: row.records.and_then(|n| usize::try_from(n).ok()),
                 refused: count(row.refused),
                 reason: row.reason,
                 body: row.body,
@@ -122,7 +126,7 @@ pub fn add_reply(conn: &mut Conn, authority: i64, reply: &FileReply, now_ms: i64
             message::upload.eq(reply.upload.map(|id| id.to_string())),
             message::file_code.eq(reply.code.code()),
             message::file_number.eq(reply.number),
-            message::records.eq(count(reply.records)),
+            message::records.eq(reply.records.map(count)),
             message::refused.eq(count(reply.refused)),
             message::reason.eq(reply.reason.as_deref()),
             message::body.eq(reply.body.as_deref()),
