@@ -5,6 +5,8 @@
 mod audit;
 mod config;
 mod migrate;
+mod notifications;
+mod register;
 pub mod sandbox;
 mod serve;
 mod token;
@@ -51,13 +53,19 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the effective configuration, passwords as ***.
     Config(config::Config),
+    /// Look after the local register of demographics.
+    #[command(subcommand)]
+    Register(register::Register),
     /// Look after the audit.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Look after the notifications to local authorities.
+    #[command(subcommand)]
+    Notifications(notifications::Notifications),
 }
 
 /// Where the configuration comes from; the command line wins over environment and file.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Layers {
     /// Configuration file (TOML); cpis.example.toml names every setting.
     #[arg(long, value_name = "FILE")]
@@ -112,7 +120,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(token) => token.run(),
         Command::Migrate(migrate) => migrate.run(),
         Command::Config(config) => config.run(),
+        Command::Register(register) => register.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Notifications(notifications) => notifications.run(),
     };
     done.unwrap_or_else(|error| {
         let _shown = writeln!(io::stderr(), "cpis-gateway: {error:#}");

@@ -47,6 +47,9 @@ impl Settings {
                 faults.push("public_url: must look like \"https://cpis.example.org\", without a last slash".to_owned());
             }
         }
+        if self.management.listen == self.listen && self.listen.port() != 0 {
+            faults.push("management.listen: must be another address than listen".to_owned());
+        }
         if self.data_dir.as_os_str().is_empty() {
             faults.push("data_dir: must name a directory".to_owned());
         }
@@ -95,6 +98,10 @@ impl Settings {
             ("notify.retry_attempts", notify.retry_attempts.into(), 1, 10_000),
             ("notify.hook_timeout_seconds", notify.hook_timeout_seconds.into(), 1, 300),
             ("notify.catch_up_days", notify.catch_up_days.into(), 0, 365),
+            ("lifecycle.round_seconds", self.lifecycle.round_seconds.into(), 1, 3600),
+            ("lifecycle.compared_at_once", self.lifecycle.compared_at_once.into(), 1, 10_000),
+            ("lifecycle.silent_hours", self.lifecycle.silent_hours.into(), 1, 8784),
+            ("lifecycle.remind_days", self.lifecycle.remind_days.into(), 0, 365),
             ("mesh.poll_seconds", self.mesh.poll_seconds(true).into(), 1, 86_400),
             ("mesh.access_window_minutes", self.mesh.access_window_minutes.into(), 0, 1440),
             ("mesh.max_accesses", self.mesh.max_accesses.into(), 1, 10_000),
@@ -185,6 +192,9 @@ impl Settings {
     }
 
     fn check_sandbox(&self, faults: &mut Vec<String>) {
+        if !self.management.listen.ip().is_loopback() {
+            faults.push("management.listen: the sandbox serves this machine only; use 127.0.0.1".to_owned());
+        }
         if !self.listen.ip().is_loopback() {
             faults.push(
                 "listen: the sandbox serves this machine only; use 127.0.0.1, or configure a real service".to_owned(),

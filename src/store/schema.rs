@@ -16,6 +16,7 @@ diesel::table! {
         succeeded_by -> Nullable<Text>,
         version -> BigInt,
         updated_ms -> BigInt,
+        silent_alert_ms -> Nullable<BigInt>,
         confirmed_ms -> Nullable<BigInt>,
     }
 }
@@ -57,6 +58,7 @@ diesel::table! {
         birth_date -> Date,
         status -> Text,
         replaced_by -> Nullable<Text>,
+        deceased -> Bool,
     }
 }
 
@@ -66,6 +68,9 @@ diesel::table! {
         nhs_number -> Text,
         status -> Text,
         traced_birth_date -> Nullable<Date>,
+        beneath -> Nullable<Text>,
+        deceased -> Bool,
+        register_seen -> Nullable<Text>,
     }
 }
 
@@ -91,6 +96,7 @@ diesel::table! {
         records -> BigInt,
         file_code -> Nullable<Text>,
         answer -> Nullable<Binary>,
+        reminded_ms -> Nullable<BigInt>,
         mesh_message -> Nullable<Text>,
         judged -> BigInt,
         form -> Nullable<Text>,
@@ -117,6 +123,7 @@ diesel::table! {
         id -> BigInt,
         authority_id -> BigInt,
         person_id -> BigInt,
+        due_date -> Nullable<Date>,
     }
 }
 
@@ -142,6 +149,7 @@ diesel::table! {
         child_id -> BigInt,
         plan_type -> Text,
         created_ms -> BigInt,
+        ended_told -> Nullable<Text>,
     }
 }
 
@@ -157,6 +165,8 @@ diesel::table! {
         local_id -> Nullable<Text>,
         deleted -> Bool,
         recorded_ms -> BigInt,
+        ended_by -> Nullable<Text>,
+        ended_on -> Nullable<Date>,
     }
 }
 
@@ -286,6 +296,13 @@ diesel::table! {
         attempts -> BigInt,
         next_attempt_ms -> BigInt,
         deleted -> Bool,
+        topic_code -> Text,
+        content -> Text,
+        payload -> Text,
+        heartbeat_seconds -> Nullable<BigInt>,
+        timeout_seconds -> Nullable<BigInt>,
+        max_count -> Nullable<BigInt>,
+        heartbeat_at_ms -> Nullable<BigInt>,
     }
 }
 
@@ -396,5 +413,8 @@ diesel::joinable!(plan -> authority_child (child_id));
 diesel::joinable!(plan_version -> upload (upload_id));
 diesel::joinable!(access_listing -> access (access_id));
 diesel::joinable!(delivery -> outbox (outbox_id));
+diesel::joinable!(delivery -> subscription (subscription_id));
 diesel::joinable!(mesh_message_notice -> mesh_message (message_id));
 diesel::joinable!(mesh_message_notice -> outbox (outbox_id));
+
+diesel::allow_columns_to_appear_in_same_group_by_clause!(delivery::state, outbox::kind, subscription::status);

@@ -18,6 +18,7 @@ mod history;
 mod history_model;
 mod hostile;
 mod layering;
+mod lifecycle;
 mod look_up;
 mod mesh;
 mod notify;

@@ -15,6 +15,7 @@ pub mod access;
 pub mod audit;
 pub mod caller;
 pub mod child;
+pub mod health;
 pub mod history;
 pub mod mesh;
 pub mod nhs_number;
