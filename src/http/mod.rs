@@ -4,6 +4,7 @@
 mod answer;
 mod audit_event;
 mod bundle;
+pub mod by_mesh;
 mod care_plan;
 mod care_team;
 mod clinical;

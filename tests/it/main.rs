@@ -20,6 +20,7 @@ mod hostile;
 mod layering;
 mod lifecycle;
 mod look_up;
+mod mesh;
 mod notify;
 mod operator;
 mod organizations;
