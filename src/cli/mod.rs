@@ -1,9 +1,11 @@
 //! The command line: one file a command. Results go to standard output, everything else to standard error.
 //!
-//! Exit codes: 0 good, 1 failed, 2 wrong use (arguments, configuration), 3 `audit verify` found something.
+//! Exit codes: 0 good, 1 failed, 2 wrong use (arguments, configuration), 3 `audit verify` found something; `la` has some of
+//! its own.
 
 mod audit;
 mod config;
+pub mod la;
 mod migrate;
 pub mod sandbox;
 mod serve;
@@ -54,6 +56,9 @@ enum Command {
     /// Look after the audit.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// The client of a local authority: check, send, watch, export.
+    #[command(subcommand)]
+    La(la::La),
 }
 
 /// Where the configuration comes from; the command line wins over environment and file.
@@ -113,6 +118,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Migrate(migrate) => migrate.run(),
         Command::Config(config) => config.run(),
         Command::Audit(audit) => audit.run(),
+        Command::La(la) => la.run(),
     };
     done.unwrap_or_else(|error| {
         let _shown = writeln!(io::stderr(), "cpis-gateway: {error:#}");

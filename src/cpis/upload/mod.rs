@@ -1,7 +1,7 @@
 //! What an upload means: every door (FHIR, HL7 v3, command line) delivers the same record changes, judged by the same
 //! rules (design 6).
 
-mod alone;
+pub mod alone;
 pub mod apply;
 pub mod judge;
 mod kept;
