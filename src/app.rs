@@ -3,7 +3,10 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,11 +18,17 @@ use crate::{
     auth::{
         Issuer, KeyFault, Tokens, VerifyingKey,
         checkpoint_key::{self, CheckpointKey, CheckpointKeyFault, PublicKey},
+        notification_key::{NotificationKey, NotificationKeyFault},
         sandbox::SandboxFault,
     },
     clock::Clock,
     config::{IssuerSettings, PdsMode, Settings},
-    cpis::{Gateway, calendar::Calendar, limits::Limits},
+    cpis::{
+        self, Gateway,
+        calendar::Calendar,
+        lifecycle::{LifecycleTerms, LookedAfter},
+        limits::Limits,
+    },
     demographics::{Demographics, Off, Register},
     fhir::validate::{SchemaFault, Validators},
     http::{
@@ -29,12 +38,16 @@ use crate::{
         service::{HttpSettings, Service},
     },
     notify::{Notifier, NotifierSettings},
-    outside::hook::{HookClient, HookFault, HookTimeouts},
+    outside::{
+        hook::{HookClient, HookFault, HookTimeouts},
+        target::Targets,
+    },
     store::{
         Location, Options, Store, StoreError,
         audit::month_of,
         checkpoint::{self, Signer},
     },
+    telemetry::metrics::Metrics,
 };
 
 /// Why the program can't start. The texts are for the operator.
@@ -64,6 +77,8 @@ pub enum StartFault {
     Schema(#[from] SchemaFault),
     #[error(transparent)]
     Publish(#[from] PublishFault),
+    #[error("the key that signs notifications: {0}")]
+    NotificationKey(#[from] NotificationKeyFault),
     #[error("the client of hooks: {0}")]
     Hooks(#[from] HookFault),
     #[error("the server stopped: {0}")]
@@ -90,9 +105,13 @@ pub struct App {
     service: Data<Service>,
     signer: Arc<dyn Signer>,
     process: String,
+    /// Up to which person the numbers were compared with the register.
+    compared_to: AtomicI64,
     settings: Settings,
     listener: TcpListener,
     address: SocketAddr,
+    management: TcpListener,
+    management_address: SocketAddr,
 }
 
 /// The rules over a store, without HTTP: for commands.
@@ -128,9 +147,11 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             adult_age: u32::from(settings.plans.adult_age),
             history_rows: usize::from(settings.access.history_rows),
             relist_hours: u32::from(settings.access.relist_hours),
+            silent_hours: u32::from(settings.lifecycle.silent_hours),
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,
+        metrics: Metrics::default(),
     })
 }
 
@@ -145,6 +166,14 @@ pub fn process_name() -> String {
 /// [`StartFault`] when there is no such key.
 pub fn checkpoint_public_key(settings: &Settings) -> Result<PublicKey, StartFault> {
     Ok(checkpoint_key(settings)?.public().clone())
+}
+
+/// Who signs the checkpoints of a command that writes.
+///
+/// # Errors
+/// [`StartFault`] when there is no such key.
+pub fn checkpoint_signer(settings: &Settings) -> Result<Arc<dyn Signer>, StartFault> {
+    Ok(Arc::new(CheckpointSigner(checkpoint_key(settings)?)))
 }
 
 fn checkpoint_key(settings: &Settings) -> Result<CheckpointKey, StartFault> {
@@ -170,6 +199,12 @@ fn issuer(settings: &IssuerSettings) -> Result<Issuer, StartFault> {
     Ok(Issuer::new(&settings.issuer, &settings.audience, keys)?)
 }
 
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {
+    let listener = TcpListener::bind(address).map_err(|error| StartFault::Listen(address, error))?;
+    let bound = listener.local_addr().map_err(|error| StartFault::Listen(address, error))?;
+    Ok((listener, bound))
+}
+
 impl App {
     /// Opens everything and binds the address; serves nothing yet.
     ///
@@ -180,6 +215,10 @@ impl App {
         let gateway = open_gateway(&settings, &clock, &process)?;
         let checkpoint_key = checkpoint_key(&settings)?;
         let seal = checkpoint_key.seal()?;
+        let notification_key = match &settings.notify.signing_key {
+            Some(path) => NotificationKey::load(path)?,
+            None => checkpoint_key.notification_key()?,
+        };
         let signer = Arc::new(CheckpointSigner(checkpoint_key));
         let mut issuers = settings.auth.issuers.iter().map(issuer).collect::<Result<Vec<_>, _>>()?;
         if issuers.iter().any(Issuer::is_sandbox) {
@@ -189,16 +228,19 @@ impl App {
         if let Some(sandbox) = &sandbox {
             issuers.push(sandbox.issuer().issuer()?);
         }
-        let listener = TcpListener::bind(settings.listen).map_err(|e| StartFault::Listen(settings.listen, e))?;
-        let address = listener.local_addr().map_err(|e| StartFault::Listen(settings.listen, e))?;
+        let (listener, address) = bind(settings.listen)?;
+        let (management, management_address) = bind(settings.management.listen)?;
         let base_url = settings.fhir_base(address);
         let notify = &settings.notify;
         let hook_timeout = Duration::from_secs(u64::from(notify.hook_timeout_seconds));
         let timeouts = HookTimeouts { connect: hook_timeout.min(Duration::from_secs(5)), total: hook_timeout };
-        let hooks = HookClient::new(timeouts, settings.sandbox)?;
+        let allowed = &notify.allow_targets;
+        let hook_targets = if settings.sandbox { Targets::sandbox(allowed) } else { Targets::service(allowed) };
+        let hooks = HookClient::new(timeouts, hook_targets.clone())?;
+        let notification_keys = notification_key.jwks();
         let notifier = Arc::new(Notifier::new(
             gateway.clone(),
-            hooks,
+            (hooks, notification_key),
             NotifierSettings::from(notify),
             base_url.clone(),
             process.clone(),
@@ -210,7 +252,8 @@ impl App {
             pds_mode: settings.pds.mode,
             body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
-            allow_plain_hooks: settings.sandbox,
+            hook_targets,
+            hook_timeout_seconds: notify.hook_timeout_seconds.into(),
         };
         let tokens_from = TokensFrom {
             sandbox: settings.sandbox,
@@ -221,16 +264,36 @@ impl App {
             tokens: Arc::new(Tokens::new(issuers)?),
             validators: Validators::shared()?,
             published: Published::new(&http, &tokens_from)?,
+            dependencies: gateway.dependencies(),
+            notification_keys,
             settings: http,
             seal,
             sandbox,
         });
-        Ok(Self { gateway, notifier, service, signer, process, settings, listener, address })
+        let compared_to = AtomicI64::new(0);
+        Ok(Self {
+            gateway,
+            notifier,
+            service,
+            signer,
+            process,
+            compared_to,
+            settings,
+            listener,
+            address,
+            management,
+            management_address,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the operator gets the metrics.
+    pub fn management_address(&self) -> SocketAddr {
+        self.management_address
     }
 
     /// Absolute FHIR base as clients see it.
@@ -262,6 +325,20 @@ impl App {
         Ok(server)
     }
 
+    /// The server for the operator, started; it ends when its handle is told to.
+    ///
+    /// # Errors
+    /// [`StartFault::Server`].
+    pub fn management_server(&self) -> Result<Server, StartFault> {
+        let gateway = Data::new(self.gateway.clone());
+        let configured = move || {
+            let gateway = gateway.clone();
+            Web::new().configure(|config| http::management::configure(config, gateway))
+        };
+        let listener = self.management.try_clone()?;
+        Ok(HttpServer::new(configured).workers(1).listen(listener)?.disable_signals().shutdown_timeout(5).run())
+    }
+
     /// Serves until `stop` says so: then what was received is answered, background work ends, and the audit's chain is
     /// closed under a last checkpoint.
     ///
@@ -270,10 +347,14 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartFault> {
         let server = self.server()?;
         let handle = server.handle();
+        let management = self.management_server()?;
+        let management_handle = management.handle();
+        let managing = actix_web::rt::spawn(management);
         let (stopping, stopped) = watch::channel(false);
         let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
         let app = Arc::new(self);
-        let checkpoints = actix_web::rt::spawn(app.clone().background(stopped));
+        let checkpoints = actix_web::rt::spawn(app.clone().background(stopped.clone()));
+        let lifecycle = actix_web::rt::spawn(app.clone().lifecycle(stopped));
         let serving = actix_web::rt::spawn(server);
         tokio::pin!(serving);
         let ended = tokio::select! {
@@ -286,7 +367,8 @@ impl App {
         };
         // A failed send means that the tasks have ended already.
         let _ended = stopping.send(true);
-        let _joined = (notifier.await, checkpoints.await);
+        management_handle.stop(false).await;
+        let _joined = (notifier.await, checkpoints.await, lifecycle.await, managing.await);
         let store = app.gateway.store.clone();
         let signer = app.signer.clone();
         let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;
@@ -319,6 +401,46 @@ impl App {
                 _ = stopped.changed() => return,
             }
         }
+    }
+
+    /// Round after round until `stopped`, then the lease is given up.
+    async fn lifecycle(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let seconds = u64::from(self.settings.lifecycle.round_seconds);
+        let mut rounds = tokio::time::interval(Duration::from_secs(seconds));
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = rounds.tick() => {
+                    if let Err(error) = self.look_after_records().await {
+                        tracing::warn!(%error, "a round over the records broke off; the next one goes on");
+                    }
+                }
+                _ = stopped.changed() => break,
+            }
+        }
+        if let Err(error) = self.gateway.release_lifecycle(&self.lifecycle_terms()).await {
+            tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
+        }
+    }
+
+    fn lifecycle_terms(&self) -> LifecycleTerms {
+        let settings = &self.settings.lifecycle;
+        LifecycleTerms {
+            process: self.process.clone(),
+            lease: chrono::TimeDelta::seconds(i64::from(settings.round_seconds) + 60),
+            compared_at_once: usize::from(settings.compared_at_once),
+        }
+    }
+
+    /// One round of what becomes of records after they were sent: ends by the system, the register, silence.
+    ///
+    /// # Errors
+    /// [`cpis::Error`]; what was done before it stays done.
+    pub async fn look_after_records(&self) -> Result<LookedAfter, cpis::Error> {
+        let from = self.compared_to.load(Ordering::SeqCst);
+        let done = self.gateway.look_after_records(&self.lifecycle_terms(), from).await?;
+        self.compared_to.store(done.compared_to, Ordering::SeqCst);
+        Ok(done)
     }
 
     /// Takes number and reason off refused records that were kept long enough (design 6).

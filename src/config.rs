@@ -6,6 +6,8 @@
 mod checks;
 mod database_url;
 mod load;
+mod network;
+mod secret;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,6 +19,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use database_url::DatabaseUrl;
 pub use load::{ConfigFault, Overrides};
+pub use network::Network;
+pub use secret::Secret;
 
 /// Every setting of the gateway, checked. Relative paths are relative to the working directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +48,9 @@ pub struct Settings {
     pub auth: AuthSettings,
     pub audit: AuditSettings,
     pub notify: NotifySettings,
+    pub management: ManagementSettings,
+    pub lifecycle: LifecycleSettings,
+    pub mesh: MeshSettings,
     pub log: LogSettings,
 }
 
@@ -178,6 +185,75 @@ pub struct NotifySettings {
     pub hook_timeout_seconds: u16,
     /// Days of earlier notifications that a new channel gets.
     pub catch_up_days: u16,
+    /// Networks that hooks may be in beside what is reachable from everywhere.
+    pub allow_targets: Vec<Network>,
+    /// Ed25519 key in PEM that signs notifications; derived from `audit.signing_key` when absent.
+    pub signing_key: Option<PathBuf>,
+}
+
+/// What is for the operator alone, on an address of its own (design 11).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ManagementSettings {
+    /// Where `/metrics` is served, without TLS and without a token. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+}
+
+/// What becomes of records after they were sent (design 2, 7 and 9).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LifecycleSettings {
+    /// Seconds between two rounds that end records, compare numbers with the register and look for silent authorities.
+    pub round_seconds: u16,
+    /// Stored numbers that one round compares with the register.
+    pub compared_at_once: u16,
+    /// Hours without an applied change after which an authority counts as silent.
+    pub silent_hours: u16,
+    /// Days after which records that were refused, and not resolved, are shown to their authority again; 0 never.
+    pub remind_days: u16,
+}
+
+/// The gateway's own MESH mailbox (domain.md 5.2), by which authorities without FHIR upload and are told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MeshSettings {
+    pub enabled: bool,
+    /// Scheme and host of MESH, without a last slash.
+    pub url: Option<String>,
+    /// The gateway's mailbox id, in capitals.
+    pub mailbox: Option<String>,
+    pub password: Option<Secret>,
+    /// File that holds the password instead; white space around it is dropped.
+    pub password_file: Option<PathBuf>,
+    /// Shared key of the MESH environment.
+    pub shared_key: Option<Secret>,
+    pub shared_key_file: Option<PathBuf>,
+    /// Client certificate of the mailbox (PEM, with what links it to its authority).
+    pub client_certificate: Option<PathBuf>,
+    /// Its private key (PEM, PKCS #8).
+    pub client_key: Option<PathBuf>,
+    /// CA certificates that MESH's own is judged by (PEM); the machine's when absent.
+    pub authorities: Option<PathBuf>,
+    /// Workflow id of the files that authorities send.
+    pub upload_workflow: Option<String>,
+    /// Workflow id of the acknowledgements of these files.
+    pub acknowledgement_workflow: Option<String>,
+    /// Workflow id of access notifications.
+    pub access_workflow: Option<String>,
+    /// Workflow id of notifications of inactive NHS numbers.
+    pub inactive_workflow: Option<String>,
+    /// Seconds between two looks into the inbox; see [`MeshSettings::poll_seconds`].
+    pub poll_seconds: Option<u32>,
+    /// Minutes whose accesses go into one message; 0 for a message each.
+    pub access_window_minutes: u16,
+    /// Most accesses in one message.
+    pub max_accesses: u16,
+    /// Largest message that is read, in bytes after decompression.
+    pub max_message_bytes: u64,
+    /// Bytes of a message, before compression, that one request carries.
+    pub chunk_bytes: u32,
+    /// Seconds after which another process takes over from one that died.
+    pub lease_seconds: u16,
 }
 
 /// What the process writes to standard error.
@@ -215,6 +291,9 @@ impl Default for Settings {
             auth: AuthSettings::default(),
             audit: AuditSettings::default(),
             notify: NotifySettings::default(),
+            management: ManagementSettings::default(),
+            lifecycle: LifecycleSettings::default(),
+            mesh: MeshSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -270,7 +349,55 @@ impl Default for NotifySettings {
             retry_attempts: 100,
             hook_timeout_seconds: 10,
             catch_up_days: 30,
+            allow_targets: Vec::new(),
+            signing_key: None,
         }
+    }
+}
+
+impl Default for ManagementSettings {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
+    }
+}
+
+impl Default for LifecycleSettings {
+    fn default() -> Self {
+        Self { round_seconds: 60, compared_at_once: 1000, silent_hours: 36, remind_days: 7 }
+    }
+}
+
+impl Default for MeshSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            url: None,
+            mailbox: None,
+            password: None,
+            password_file: None,
+            shared_key: None,
+            shared_key_file: None,
+            client_certificate: None,
+            client_key: None,
+            authorities: None,
+            upload_workflow: None,
+            acknowledgement_workflow: None,
+            access_workflow: None,
+            inactive_workflow: None,
+            poll_seconds: None,
+            access_window_minutes: 15,
+            max_accesses: 500,
+            max_message_bytes: 256 << 20,
+            chunk_bytes: 16 << 20,
+            lease_seconds: 30,
+        }
+    }
+}
+
+impl MeshSettings {
+    /// Seconds between two looks into the inbox: MESH asks for at most one in five minutes; the sandbox's MESH is its own.
+    pub fn poll_seconds(&self, sandbox: bool) -> u32 {
+        self.poll_seconds.unwrap_or(if sandbox { 5 } else { 300 })
     }
 }
 

@@ -13,6 +13,9 @@ impl Settings {
         self.check_database(faults);
         self.check_ranges(faults);
         self.check_issuers(faults);
+        if self.mesh.enabled {
+            self.check_mesh(faults);
+        }
         if self.sandbox {
             self.check_sandbox(faults);
         } else {
@@ -43,6 +46,9 @@ impl Settings {
             if !fits {
                 faults.push("public_url: must look like \"https://cpis.example.org\", without a last slash".to_owned());
             }
+        }
+        if self.management.listen == self.listen && self.listen.port() != 0 {
+            faults.push("management.listen: must be another address than listen".to_owned());
         }
         if self.data_dir.as_os_str().is_empty() {
             faults.push("data_dir: must name a directory".to_owned());
@@ -92,6 +98,16 @@ impl Settings {
             ("notify.retry_attempts", notify.retry_attempts.into(), 1, 10_000),
             ("notify.hook_timeout_seconds", notify.hook_timeout_seconds.into(), 1, 300),
             ("notify.catch_up_days", notify.catch_up_days.into(), 0, 365),
+            ("lifecycle.round_seconds", self.lifecycle.round_seconds.into(), 1, 3600),
+            ("lifecycle.compared_at_once", self.lifecycle.compared_at_once.into(), 1, 10_000),
+            ("lifecycle.silent_hours", self.lifecycle.silent_hours.into(), 1, 8784),
+            ("lifecycle.remind_days", self.lifecycle.remind_days.into(), 0, 365),
+            ("mesh.poll_seconds", self.mesh.poll_seconds(true).into(), 1, 86_400),
+            ("mesh.access_window_minutes", self.mesh.access_window_minutes.into(), 0, 1440),
+            ("mesh.max_accesses", self.mesh.max_accesses.into(), 1, 10_000),
+            ("mesh.max_message_bytes", self.mesh.max_message_bytes, 1 << 10, 4 << 30),
+            ("mesh.chunk_bytes", self.mesh.chunk_bytes.into(), 1, 90_000_000),
+            ("mesh.lease_seconds", self.mesh.lease_seconds.into(), 1, 600),
         ] {
             if !(lowest..=highest).contains(&value) {
                 faults.push(format!("{name}: must be from {lowest} to {highest}"));
@@ -126,7 +142,59 @@ impl Settings {
         }
     }
 
+    fn check_mesh(&self, faults: &mut Vec<String>) {
+        let mesh = &self.mesh;
+        let mut fault = |text: &str| faults.push(format!("mesh.{text}"));
+        match mesh.url.as_deref() {
+            None => {
+                fault("url: is needed: the address of MESH's environment, e.g. \"https://msg.intspineservices.nhs.uk\"")
+            }
+            Some(url) if url.starts_with("https://") || (self.sandbox && url.starts_with("http://")) => {}
+            Some(_) => fault("url: must be https:// (http:// in the sandbox only)"),
+        }
+        let is_id = |id: &str| {
+            !id.is_empty() && id.len() <= 100 && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        };
+        if !mesh.mailbox.as_deref().is_some_and(is_id) {
+            fault("mailbox: is needed: the gateway's own mailbox id, in capital letters and digits");
+        }
+        for (name, given) in [
+            ("password", [mesh.password.is_some(), mesh.password_file.is_some()]),
+            ("shared_key", [mesh.shared_key.is_some(), mesh.shared_key_file.is_some()]),
+        ] {
+            if given[0] == given[1] {
+                fault(&format!("{name}: give exactly one of {name} and {name}_file"));
+            }
+        }
+        if mesh.client_certificate.is_some() != mesh.client_key.is_some() {
+            fault("client_certificate: goes together with mesh.client_key");
+        }
+        if mesh.client_certificate.is_none() && !self.sandbox {
+            fault(
+                "client_certificate: is needed outside the sandbox, and mesh.client_key: MESH asks for a certificate",
+            );
+        }
+        let workflows = [
+            ("upload_workflow", &mesh.upload_workflow),
+            ("acknowledgement_workflow", &mesh.acknowledgement_workflow),
+            ("access_workflow", &mesh.access_workflow),
+            ("inactive_workflow", &mesh.inactive_workflow),
+        ];
+        for (name, id) in workflows {
+            let fits = |id: &String| !id.is_empty() && id.len() <= 300 && id.bytes().all(|b| b.is_ascii_graphic());
+            if !id.as_ref().is_some_and(fits) {
+                fault(&format!("{name}: is needed: the workflow id that MESH has registered for it"));
+            }
+        }
+        if !self.sandbox && mesh.poll_seconds.is_some_and(|seconds| seconds < 300) {
+            fault("poll_seconds: MESH asks for at most one look in five minutes: at least 300 outside the sandbox");
+        }
+    }
+
     fn check_sandbox(&self, faults: &mut Vec<String>) {
+        if !self.management.listen.ip().is_loopback() {
+            faults.push("management.listen: the sandbox serves this machine only; use 127.0.0.1".to_owned());
+        }
         if !self.listen.ip().is_loopback() {
             faults.push(
                 "listen: the sandbox serves this machine only; use 127.0.0.1, or configure a real service".to_owned(),

@@ -143,8 +143,10 @@ impl Layers {
                 Err(error) => why = error.message().to_owned(),
             }
         }
-        // serde quotes a value of the wrong type, and one below `database` may be a password.
-        if place.first().is_some_and(|section| section == "database") && why.starts_with("invalid") {
+        // serde quotes a value of the wrong type, and one below `database` or `mesh` may be a password.
+        if place.first().is_some_and(|section| ["database", "mesh"].contains(&section.as_str()))
+            && why.starts_with("invalid")
+        {
             why = "the value has the wrong type".to_owned();
         }
         self.faults.push(format!("{from}: {why}"));

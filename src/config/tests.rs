@@ -47,6 +47,32 @@ fn every_setting() -> Settings {
             retry_attempts: 1,
             hook_timeout_seconds: 1,
             catch_up_days: 1,
+            allow_targets: vec!["10.0.0.0/8".parse().unwrap()],
+            signing_key: Some("k".into()),
+        },
+        management: ManagementSettings { listen: SocketAddr::from(([127, 0, 0, 1], 2)) },
+        lifecycle: LifecycleSettings { round_seconds: 1, compared_at_once: 1, silent_hours: 1, remind_days: 1 },
+        mesh: MeshSettings {
+            enabled: true,
+            url: Some("https://m".into()),
+            mailbox: Some("M".into()),
+            password: Some(Secret::new("p")),
+            password_file: Some("p".into()),
+            shared_key: Some(Secret::new("k")),
+            shared_key_file: Some("k".into()),
+            client_certificate: Some("c".into()),
+            client_key: Some("k".into()),
+            authorities: Some("a".into()),
+            upload_workflow: Some("u".into()),
+            acknowledgement_workflow: Some("a".into()),
+            access_workflow: Some("a".into()),
+            inactive_workflow: Some("i".into()),
+            poll_seconds: Some(1),
+            access_window_minutes: 1,
+            max_accesses: 1,
+            max_message_bytes: 1,
+            chunk_bytes: 1,
+            lease_seconds: 1,
         },
         log: LogSettings { format: LogFormat::Json, filter: "warn".into() },
     }
@@ -241,6 +267,45 @@ fn passwords_are_never_shown() {
         let fault = load(broken, &[("CPIS_DATABASE__READERS", "hunter2")], Overrides::default()).unwrap_err();
         assert!(!format!("{fault} {fault:?}").contains("hunter2"), "{fault}");
     }
+}
+
+#[test]
+fn the_secrets_of_mesh_are_never_shown() {
+    let file = "sandbox = true\n[mesh]\npassword = \"hunter2\"\nshared_key = \"hunter3\"";
+    let settings = load(file, &[], Overrides::default()).unwrap();
+    assert_eq!(settings.mesh.password.as_ref().unwrap().expose(), "hunter2");
+    for text in [settings.redacted_toml().unwrap(), format!("{settings:?}")] {
+        assert!(!text.contains("hunter"), "{text}");
+    }
+    for broken in ["[mesh]\npassword = [\"hunter2\"]", "[mesh.shared_key]\nvalue = \"hunter2\""] {
+        let fault = load(broken, &[("CPIS_MESH__POLL_SECONDS", "hunter2")], Overrides::default()).unwrap_err();
+        assert!(!format!("{fault} {fault:?}").contains("hunter2"), "{fault}");
+    }
+}
+
+#[test]
+fn mesh_needs_all_that_it_cannot_guess() {
+    let found = faults("[mesh]\nenabled = true\npoll_seconds = 5", &[]);
+    for name in [
+        "url",
+        "mailbox",
+        "password",
+        "shared_key",
+        "client_certificate",
+        "upload_workflow",
+        "access_workflow",
+        "acknowledgement_workflow",
+        "inactive_workflow",
+        "poll_seconds",
+    ] {
+        assert!(found.iter().any(|f| f.starts_with(&format!("mesh.{name}: "))), "{name}: {found:#?}");
+    }
+    let enough = "sandbox = true\n[mesh]\nenabled = true\nurl = \"http://127.0.0.1:1\"\nmailbox = \"CPIS1\"\n\
+                  password = \"p\"\nshared_key_file = \"k\"\nupload_workflow = \"U\"\n\
+                  acknowledgement_workflow = \"A\"\naccess_workflow = \"N\"\ninactive_workflow = \"I\"";
+    let settings = load(enough, &[], Overrides::default()).unwrap();
+    assert_eq!(settings.mesh.poll_seconds(settings.sandbox), 5);
+    assert_eq!(Settings::default().mesh.poll_seconds(false), 300);
 }
 
 #[test]

@@ -3,14 +3,21 @@
 
 pub mod auditing;
 pub mod calendar;
+pub mod ends;
 pub mod gateway;
+pub mod lifecycle;
 pub mod limits;
 pub mod listing;
 pub mod look_up;
 pub mod matching;
+pub mod measured;
+pub mod mesh;
 pub mod notifications;
+pub mod numbers;
 pub mod organizations;
 pub mod own_record;
+pub mod register;
+pub mod silence;
 pub mod subscriptions;
 pub mod types;
 pub mod upload;

@@ -22,6 +22,7 @@ macro_rules! embedded {
 // One line for each file of the folder; a test holds the two together.
 const EMBEDDED: &[Embedded] = &embedded! {
     "CodeSystem" / "cpis-audit-detail",
+    "CodeSystem" / "cpis-inactive-reason",
     "CodeSystem" / "cpis-notification-topic",
     "CodeSystem" / "cpis-organization",
     "CodeSystem" / "cpis-upload-file-response",
@@ -29,6 +30,7 @@ const EMBEDDED: &[Embedded] = &embedded! {
     "CodeSystem" / "england-flag-category-patient",
     "CodeSystem" / "spine-error-or-warning-code",
     "OperationDefinition" / "cpis-everything",
+    "OperationDefinition" / "cpis-inactive",
     "OperationDefinition" / "cpis-subscription-events",
     "OperationDefinition" / "cpis-subscription-status",
     "OperationDefinition" / "cpis-validate",
@@ -43,6 +45,7 @@ const EMBEDDED: &[Embedded] = &embedded! {
     "StructureDefinition" / "cpis-subscription",
     "ValueSet" / "cpis-flag-category",
     "ValueSet" / "cpis-flag-code",
+    "ValueSet" / "cpis-inactive-reason",
     "ValueSet" / "cpis-notification-topic",
     "ValueSet" / "cpis-plan-type",
     "ValueSet" / "cpis-spine-error",

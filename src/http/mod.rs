@@ -14,6 +14,9 @@ mod everything;
 mod flag;
 mod health;
 mod history;
+mod inactive;
+mod keys;
+pub mod management;
 mod metadata;
 mod openapi;
 mod organization;
@@ -48,8 +51,6 @@ use self::{
     service::Service,
 };
 
-pub use metadata::ACCESS_TOPIC;
-
 /// Registers everything that is served.
 pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
     config
@@ -57,6 +58,7 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
         .app_data(Data::new(Routes::default()))
         .service(only_get("/_ping", read().to(health::ping)))
         .service(only_get("/_status", read().to(health::status)))
+        .service(only_get("/.well-known/jwks.json", read().to(keys::keys)))
         .service(
             web::resource("/sandbox/token")
                 .route(web::post().to(sandbox::token))

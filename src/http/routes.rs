@@ -9,7 +9,7 @@ use super::{
     answer::Answer,
     audit_event, bundle, care_plan, care_team, definitions,
     dispatch::{Call, OpenCall},
-    everything, flag, history, metadata, organization, patient, patient_flag, practitioner_role,
+    everything, flag, history, inactive, metadata, organization, patient, patient_flag, practitioner_role,
     refusal::{Case, Refusal},
     search::{Parameter, result::OF_ONE},
     subscription, validate,
@@ -55,6 +55,8 @@ pub struct Route {
     pub honours: &'static [&'static str],
     /// An update that may create.
     pub creates: bool,
+    /// An operation that takes what it is told: 202 and an outcome.
+    pub tells_only: bool,
     handled: Handled,
 }
 
@@ -85,6 +87,7 @@ macro_rules! route {
             about: $about,
             honours: &[],
             creates: false,
+            tells_only: false,
             handled: $handled,
         }
     };
@@ -254,6 +257,7 @@ impl Default for Routes {
             route!("PUT", "/Patient", Some("Patient"), Update, AUTHORITY, patient::CRITERIA, Body::Resource("Patient"), by!(patient::update_by_criteria), "Replaces an authority's own data of the child that the criteria name."),
             route!("GET", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::None, by!(everything::get), "All that is held of a child: plans, authorities, accesses."),
             route!("POST", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(everything::post), "The same; for clients that keep numbers out of GET."),
+            route!("POST", "/Patient/{id}/$inactive", Some("Patient"), Operation, ADMINISTRATOR, &[], Body::Resource("Parameters"), by!(inactive::inactive), "Says that an NHS number is superseded, invalidated or retired; the answer is the same whatever is held.").told_only(),
             route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, OF_ONE, Body::None, by!(organization::read), "An organisation by ODS code.").honours(&["If-None-Match", "If-Modified-Since"]),
             route!("POST", "/Organization", Some("Organization"), Create, ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::create), "Registers an organisation under its ODS code."),
             route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY_OR_ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers; for an administrator any organisation, or registers it.").may_create(),
@@ -363,6 +367,11 @@ impl Route {
     /// An update that may create.
     const fn may_create(self) -> Self {
         Self { creates: true, ..self }
+    }
+
+    /// An operation that takes what it is told.
+    const fn told_only(self) -> Self {
+        Self { tells_only: true, ..self }
     }
 
     fn fits(&self, below: &str) -> bool {

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use super::{
     Conn, StoreError,
     history::{Recording, Span, counting, histories, settled_below, walk},
-    schema::{authority_child, authority_child_version as version, person},
+    schema::{authority_child, authority_child_version as version, person, upload},
 };
 use crate::{
     clock::from_millis,
@@ -131,6 +131,7 @@ fn at_version((id, authority_id, person_id, number): &KeyRow, row: VersionRow) -
         local_id: row.local_id,
         version: row.version,
         recorded: from_millis(row.recorded_ms),
+        inactive: None,
     };
     Ok(OwnedChild { authority_id: *authority_id, child })
 }
@@ -212,6 +213,7 @@ pub fn add_version(
     local_id: Option<&str>,
     recording: Recording,
 ) -> Result<i64, StoreError> {
+    set_due(conn, child_id, Some(LONG_DUE))?;
     let last: Option<i64> =
         version::table.filter(version::child_id.eq(child_id)).select(diesel::dsl::max(version::version)).first(conn)?;
     let next = last.unwrap_or(0) + 1;
@@ -229,4 +231,63 @@ pub fn add_version(
         ))
         .execute(conn)?;
     Ok(next)
+}
+
+/// The day of what changed since it was last looked at ([`due`]).
+pub(super) const LONG_DUE: NaiveDate = match NaiveDate::from_ymd_opt(2000, 1, 1) {
+    Some(day) => day,
+    None => NaiveDate::MIN,
+};
+
+/// A child whose plans may have to be ended by the system, or their ends taken back.
+#[derive(Clone, Copy)]
+pub struct DueChild {
+    pub id: i64,
+    pub authority: i64,
+    pub nhs_number: NhsNumber,
+}
+
+/// At most `limit` children whose day has come, the longest due first. Those of an authority with a staged upload wait:
+/// its versions don't count yet, and one of the system's would stand over them.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn due(conn: &mut Conn, today: NaiveDate, limit: i64) -> Result<Vec<DueChild>, StoreError> {
+    let staged = upload::table
+        .filter(upload::authority_id.eq(authority_child::authority_id))
+        .filter(upload::state.eq(super::upload::STAGED));
+    let rows: Vec<(i64, i64, String)> = authority_child::table
+        .inner_join(person::table)
+        .filter(authority_child::due_date.le(today))
+        .filter(diesel::dsl::not(diesel::dsl::exists(staged)))
+        .order((authority_child::due_date, authority_child::id))
+        .limit(limit)
+        .select((authority_child::id, authority_child::authority_id, person::nhs_number))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(id, authority, number)| {
+            let nhs_number = NhsNumber::parse(&number).map_err(|_| StoreError::Corrupt("person.nhs_number"))?;
+            Ok(DueChild { id, authority, nhs_number })
+        })
+        .collect()
+}
+
+/// Says when a child's plans are to be looked at next; never for `None`.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn set_due(conn: &mut Conn, id: i64, day: Option<NaiveDate>) -> Result<(), StoreError> {
+    diesel::update(authority_child::table.find(id)).set(authority_child::due_date.eq(day)).execute(conn)?;
+    Ok(())
+}
+
+/// Has the plans of every child of a person looked at.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn all_due(conn: &mut Conn, person_id: i64) -> Result<(), StoreError> {
+    diesel::update(authority_child::table.filter(authority_child::person_id.eq(person_id)))
+        .set(authority_child::due_date.eq(LONG_DUE))
+        .execute(conn)?;
+    Ok(())
 }

@@ -188,8 +188,8 @@ pub(super) fn walk<R>(
 #[derive(Clone, Copy, Debug)]
 pub struct Recording {
     pub authority: i64,
-    /// Key of the upload.
-    pub upload: i64,
+    /// Key of the upload; none of a version by the system.
+    pub upload: Option<i64>,
     /// Milliseconds since 1970.
     pub recorded_ms: i64,
 }
@@ -201,7 +201,16 @@ impl Recording {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub fn begin(conn: &mut Conn, authority: i64, upload: i64, now_ms: i64) -> Result<Self, StoreError> {
+        Ok(Self { upload: Some(upload), ..Self::by_system(conn, authority, now_ms)? })
+    }
+
+    /// [`Recording::begin`] of versions that no upload brought: they count at once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub fn by_system(conn: &mut Conn, authority: i64, now_ms: i64) -> Result<Self, StoreError> {
         let newest = plan::last_recorded(conn, authority)?.max(child::last_recorded(conn, authority)?);
-        Ok(Self { authority, upload, recorded_ms: newest.map_or(now_ms, |newest| newest.max(now_ms)) })
+        let recorded_ms = newest.map_or(now_ms, |newest| newest.max(now_ms));
+        Ok(Self { authority, upload: None, recorded_ms })
     }
 }

@@ -11,6 +11,7 @@ pub mod connection;
 pub mod delivery;
 pub mod history;
 pub mod lease;
+pub mod mesh;
 pub mod organization;
 pub mod outbox;
 pub mod person;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod register;
 mod schema;
 pub mod subscription;
+pub mod undelivered;
 pub mod upload;
 mod writer;
 
@@ -188,6 +190,11 @@ impl Store {
     /// refused.
     pub fn close(&self, signer: Option<std::sync::Arc<dyn checkpoint::Signer>>) {
         self.writer.close(signer);
+    }
+
+    /// Changes that wait for the writer.
+    pub fn waiting_changes(&self) -> usize {
+        self.writer.waiting()
     }
 
     pub fn location(&self) -> &Location {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Conn, StoreError,
+    child::LONG_DUE,
     history::{Recording, Span, counting, histories, settled_below, walk},
     schema::{authority_child, plan, plan_version as version},
 };
@@ -14,7 +15,9 @@ use crate::{
     cpis::types::{
         LocalPlanId, Plan, PlanPeriod, PlanType,
         history::{HistoryAsked, HistoryPage, Recorded},
+        notice::EndedReason,
         page::Place,
+        plan::SystemEnd,
     },
 };
 
@@ -86,6 +89,8 @@ struct VersionRow {
     local_id: Option<String>,
     deleted: bool,
     recorded_ms: i64,
+    ended_by: Option<String>,
+    ended_on: Option<NaiveDate>,
 }
 
 fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>) -> Result<Vec<ChildPlan>, StoreError> {
@@ -106,10 +111,18 @@ fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>) -> Result<Vec<ChildPlan>,
 }
 
 fn at_version((key, id, child_id, plan_type, created_ms): &KeyRow, row: VersionRow) -> Result<ChildPlan, StoreError> {
+    let ended = match (row.ended_by, row.ended_on) {
+        (Some(reason), Some(on)) => {
+            let reason = EndedReason::from_code(&reason).ok_or(StoreError::Corrupt("plan_version.ended_by"))?;
+            Some(SystemEnd { reason, on })
+        }
+        _ => None,
+    };
     let plan = Plan {
         id: Uuid::parse_str(id).map_err(|_| StoreError::Corrupt("plan.uuid"))?,
         plan_type: PlanType::from_code(plan_type).ok_or(StoreError::Corrupt("plan.plan_type"))?,
         period: PlanPeriod::new(row.start_date, row.end_date).ok_or(StoreError::Corrupt("plan_version.end_date"))?,
+        ended,
         local_id: row
             .local_id
             .map(|id| LocalPlanId::parse(&id).ok_or(StoreError::Corrupt("plan_version.local_id")))
@@ -211,6 +224,34 @@ pub fn add_version(
     content: VersionContent<'_>,
     recording: Recording,
 ) -> Result<i64, StoreError> {
+    let child: i64 = plan::table.find(key).select(plan::child_id).first(conn)?;
+    super::child::set_due(conn, child, Some(LONG_DUE))?;
+    insert_version(conn, key, content, (None, None), recording)
+}
+
+/// Adds a version by the system, which counts at once: the end that it writes over what the authority sent, or that such
+/// an end is taken back ([`EndedReason::Reopened`], without a day). Returns its number.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn add_system_version(
+    conn: &mut Conn,
+    key: i64,
+    sent: VersionContent<'_>,
+    reason: EndedReason,
+    on: Option<NaiveDate>,
+    recording: Recording,
+) -> Result<i64, StoreError> {
+    insert_version(conn, key, sent, (Some(reason), on), recording)
+}
+
+fn insert_version(
+    conn: &mut Conn,
+    key: i64,
+    content: VersionContent<'_>,
+    (ended_by, ended_on): (Option<EndedReason>, Option<NaiveDate>),
+    recording: Recording,
+) -> Result<i64, StoreError> {
     let last: Option<i64> =
         version::table.filter(version::plan_id.eq(key)).select(diesel::dsl::max(version::version)).first(conn)?;
     let next = last.unwrap_or(0) + 1;
@@ -225,7 +266,27 @@ pub fn add_version(
             version::local_id.eq(content.local_id.map(LocalPlanId::as_str)),
             version::deleted.eq(content.deleted),
             version::recorded_ms.eq(recording.recorded_ms),
+            version::ended_by.eq(ended_by.map(EndedReason::code)),
+            version::ended_on.eq(ended_on),
         ))
         .execute(conn)?;
     Ok(next)
+}
+
+/// Why the authority was last told that the system ended a plan, unless that was taken back.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn ended_told(conn: &mut Conn, key: i64) -> Result<Option<EndedReason>, StoreError> {
+    let told: Option<String> = plan::table.find(key).select(plan::ended_told).first(conn)?;
+    told.map(|told| EndedReason::from_code(&told).ok_or(StoreError::Corrupt("plan.ended_told"))).transpose()
+}
+
+/// Keeps what the authority was told.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn set_ended_told(conn: &mut Conn, key: i64, told: Option<EndedReason>) -> Result<(), StoreError> {
+    diesel::update(plan::table.find(key)).set(plan::ended_told.eq(told.map(EndedReason::code))).execute(conn)?;
+    Ok(())
 }

@@ -16,6 +16,8 @@ diesel::table! {
         succeeded_by -> Nullable<Text>,
         version -> BigInt,
         updated_ms -> BigInt,
+        silent_alert_ms -> Nullable<BigInt>,
+        confirmed_ms -> Nullable<BigInt>,
     }
 }
 
@@ -56,6 +58,7 @@ diesel::table! {
         birth_date -> Date,
         status -> Text,
         replaced_by -> Nullable<Text>,
+        deceased -> Bool,
     }
 }
 
@@ -65,6 +68,9 @@ diesel::table! {
         nhs_number -> Text,
         status -> Text,
         traced_birth_date -> Nullable<Date>,
+        beneath -> Nullable<Text>,
+        deceased -> Bool,
+        register_seen -> Nullable<Text>,
     }
 }
 
@@ -90,6 +96,10 @@ diesel::table! {
         records -> BigInt,
         file_code -> Nullable<Text>,
         answer -> Nullable<Binary>,
+        reminded_ms -> Nullable<BigInt>,
+        mesh_message -> Nullable<Text>,
+        judged -> BigInt,
+        form -> Nullable<Text>,
     }
 }
 
@@ -101,6 +111,10 @@ diesel::table! {
         nhs_number -> Nullable<Text>,
         reason -> Nullable<Text>,
         recorded_ms -> BigInt,
+        answer -> Nullable<Text>,
+        form -> Nullable<Text>,
+        resolved_ms -> Nullable<BigInt>,
+        resolved_by -> Nullable<BigInt>,
     }
 }
 
@@ -109,6 +123,7 @@ diesel::table! {
         id -> BigInt,
         authority_id -> BigInt,
         person_id -> BigInt,
+        due_date -> Nullable<Date>,
     }
 }
 
@@ -134,6 +149,7 @@ diesel::table! {
         child_id -> BigInt,
         plan_type -> Text,
         created_ms -> BigInt,
+        ended_told -> Nullable<Text>,
     }
 }
 
@@ -149,6 +165,8 @@ diesel::table! {
         local_id -> Nullable<Text>,
         deleted -> Bool,
         recorded_ms -> BigInt,
+        ended_by -> Nullable<Text>,
+        ended_on -> Nullable<Date>,
     }
 }
 
@@ -188,6 +206,72 @@ diesel::table! {
         replaced_by -> Nullable<Text>,
         reason -> Nullable<Text>,
         plan_id -> Nullable<BigInt>,
+        mesh_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    mesh_mailbox (authority_id) {
+        authority_id -> BigInt,
+        mailbox -> Text,
+        from_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    mesh_received (message_id) {
+        message_id -> Text,
+        state -> Text,
+        mailbox -> Text,
+        authority_id -> Nullable<BigInt>,
+        outcome -> Nullable<Text>,
+        attempts -> BigInt,
+        received_ms -> BigInt,
+        next_attempt_ms -> BigInt,
+        handled_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    mesh_message (id) {
+        id -> BigInt,
+        uuid -> Text,
+        kind -> Text,
+        authority_id -> BigInt,
+        state -> Text,
+        attempts -> BigInt,
+        reopened -> BigInt,
+        next_attempt_ms -> BigInt,
+        created_ms -> BigInt,
+        sending_ms -> Nullable<BigInt>,
+        sent_ms -> Nullable<BigInt>,
+        mesh_id -> Nullable<Text>,
+        last_error -> Nullable<Text>,
+        reply_to -> Nullable<Text>,
+        upload -> Nullable<Text>,
+        file_code -> Nullable<Text>,
+        file_number -> Nullable<BigInt>,
+        records -> Nullable<BigInt>,
+        refused -> Nullable<BigInt>,
+        reason -> Nullable<Text>,
+        body -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    mesh_message_notice (outbox_id) {
+        outbox_id -> BigInt,
+        message_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    mesh_contact (mailbox) {
+        mailbox -> Text,
+        handshake_ms -> Nullable<BigInt>,
+        ok_ms -> Nullable<BigInt>,
+        failed_ms -> Nullable<BigInt>,
+        error -> Nullable<Text>,
     }
 }
 
@@ -212,6 +296,13 @@ diesel::table! {
         attempts -> BigInt,
         next_attempt_ms -> BigInt,
         deleted -> Bool,
+        topic_code -> Text,
+        content -> Text,
+        payload -> Text,
+        heartbeat_seconds -> Nullable<BigInt>,
+        timeout_seconds -> Nullable<BigInt>,
+        max_count -> Nullable<BigInt>,
+        heartbeat_at_ms -> Nullable<BigInt>,
     }
 }
 
@@ -303,6 +394,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     access,
     access_listing,
     outbox,
+    mesh_mailbox,
+    mesh_received,
+    mesh_message,
+    mesh_message_notice,
+    mesh_contact,
     subscription,
     delivery,
     lease,
@@ -317,3 +413,8 @@ diesel::joinable!(plan -> authority_child (child_id));
 diesel::joinable!(plan_version -> upload (upload_id));
 diesel::joinable!(access_listing -> access (access_id));
 diesel::joinable!(delivery -> outbox (outbox_id));
+diesel::joinable!(delivery -> subscription (subscription_id));
+diesel::joinable!(mesh_message_notice -> mesh_message (message_id));
+diesel::joinable!(mesh_message_notice -> outbox (outbox_id));
+
+diesel::allow_columns_to_appear_in_same_group_by_clause!(delivery::state, outbox::kind, subscription::status);

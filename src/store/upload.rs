@@ -86,3 +86,12 @@ pub fn forget_refused(conn: &mut Conn, before_ms: i64) -> Result<usize, StoreErr
         .set((record::nhs_number.eq(None::<String>), record::reason.eq(None::<String>)))
         .execute(conn)?)
 }
+
+/// True while an upload of the authority is staged: its versions are there and don't count yet.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn any_staged(conn: &mut Conn, authority: i64) -> Result<bool, StoreError> {
+    let staged = upload::table.filter(upload::authority_id.eq(authority).and(upload::state.eq(STAGED)));
+    Ok(diesel::select(diesel::dsl::exists(staged)).get_result(conn)?)
+}

@@ -149,6 +149,13 @@ async fn corrected(app: &TestApp, kept: &mut Kept) {
     let mut new = crate::harness::authority("Z9D", "SOUTH PATTERNSHIRE COUNCIL", "01632960177");
     new["type"] = json!([{"coding": [council]}]);
     kept.exchange("create-Organization", &new, app.administrator().post("/Organization", &new).await);
+    let replaced = json!({"resourceType": "Parameters", "parameter": [
+        {"name": "reason", "valueCode": "superseded"},
+        {"name": "replacedBy",
+         "valueIdentifier": {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": number(1_002).as_str()}},
+    ]});
+    let path = format!("/Patient/{}/$inactive", number(1_001).as_str());
+    kept.exchange("inactive-Patient", &replaced, app.administrator().post(&path, &replaced).await);
     kept.answer("vread-Organization", authority.get("/Organization/Z9A/_history/1").await);
     kept.answer("history-Organization", authority.get("/Organization/Z9A/_history").await);
 }

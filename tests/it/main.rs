@@ -19,6 +19,7 @@ mod history_model;
 mod hostile;
 mod la;
 mod layering;
+mod lifecycle;
 mod look_up;
 mod notify;
 mod organizations;

@@ -90,6 +90,10 @@ struct Event<'a> {
     at: &'a str,
     /// Last part of the topic's canonical.
     topic: &'a str,
+    /// Why, in words, for what isn't an access.
+    reason: Option<&'a str>,
+    /// What the event is about, such as `Patient/{nhs}`.
+    about: &'a str,
     focus: Option<&'a Value>,
     role: Option<&'a Value>,
 }
@@ -112,10 +116,13 @@ fn events(bundle: &Value) -> Vec<Event<'_>> {
         .filter_map(|event| {
             let number = parts(event, "part", "event-number").next()?.get("valueString")?.as_str()?.parse().ok()?;
             let at = parts(event, "part", "timestamp").next().and_then(|at| at.get("valueInstant")?.as_str());
-            let focus = parts(event, "part", "focus").next().and_then(resource);
+            let focus = parts(event, "part", "focus").next();
+            let about = focus.map(|focus| text(focus, "/valueReference/reference")).unwrap_or_default();
+            let reason = event.pointer("/extension/0/valueCodeableConcept/coding/0/display").and_then(Value::as_str);
             let mut context = parts(event, "part", "additional-context").filter_map(resource);
             let role = context.find(|one| one.get("resourceType").is_some_and(|of| of == "PractitionerRole"));
-            Some(Event { number, at: at.unwrap_or_default(), topic, focus, role })
+            let focus = focus.and_then(resource);
+            Some(Event { number, at: at.unwrap_or_default(), topic, reason, about, focus, role })
         })
         .collect();
     events.sort_by_key(|event| event.number);
@@ -134,10 +141,18 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 impl Event<'_> {
     /// NHS number that the event is about.
     fn nhs_number(&self) -> Option<&str> {
+        if let Some((_, number)) = self.about.rsplit_once("Patient/") {
+            return Some(number);
+        }
         let focus = self.focus?;
         let entities = focus.get("entity").and_then(Value::as_array).into_iter().flatten();
         let mut numbers = entities.map(|entity| text(entity, "/what/identifier/value")).filter(|text| !text.is_empty());
         numbers.next().or_else(|| focus.pointer("/subject/identifier/value").and_then(Value::as_str))
+    }
+
+    /// NHS number that replaces an inactive one.
+    fn replaced_by(&self) -> Option<&str> {
+        self.focus?.pointer("/link/0/other/identifier/value").and_then(Value::as_str)
     }
 
     fn viewer(&self) -> [(&'static str, Option<&str>); 3] {
@@ -152,20 +167,20 @@ impl Event<'_> {
     fn line(&self, subscription: &str) -> Value {
         let mut line = json!({
             "kind": self.topic, "subscription": subscription, "number": self.number, "at": self.at,
-            "nhs_number": self.nhs_number(),
+            "nhs_number": self.nhs_number(), "reason": self.reason, "replaced_by": self.replaced_by(),
         });
         for (name, value) in self.viewer() {
             line[name] = value.into();
-        }
-        if self.role.is_none() {
-            line["resource"] = self.focus.cloned().unwrap_or(Value::Null);
         }
         line
     }
 
     fn words(&self) -> String {
-        let viewer: Vec<&str> = self.viewer().into_iter().filter_map(|(_, value)| value).collect();
+        let viewer = self.viewer();
+        let replaced = self.replaced_by().map(|number| format!("replaced by {number}"));
+        let said = viewer.iter().filter_map(|(_, value)| *value).chain(self.reason).chain(replaced.as_deref());
+        let said: Vec<&str> = said.collect();
         let number = self.nhs_number().unwrap_or("-");
-        format!("{}  {}  {}  {number}  {}\n", self.number, self.at, self.topic, viewer.join(", "))
+        format!("{}  {}  {}  {number}  {}\n", self.number, self.at, self.topic, said.join(", "))
     }
 }

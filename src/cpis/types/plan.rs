@@ -3,6 +3,8 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
+use super::notice::EndedReason;
+
 /// The three kinds of plan (domain.md 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum PlanType {
@@ -101,13 +103,25 @@ impl LocalPlanId {
     }
 }
 
+/// The end that the system wrote, over what the authority sent (design 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemEnd {
+    /// [`EndedReason::Adult`] or [`EndedReason::UnbornLimit`].
+    pub reason: EndedReason,
+    /// The last day.
+    pub on: NaiveDate,
+}
+
 /// One plan of one authority as stored: the newest version that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The FHIR id shared by the plan's Flag, CarePlan and CareTeam.
     pub id: Uuid,
     pub plan_type: PlanType,
+    /// As the authority sent it: every rule is judged by this, whatever the system wrote since.
     pub period: PlanPeriod,
+    /// Only its owner sees it as the end of the period.
+    pub ended: Option<SystemEnd>,
     pub local_id: Option<LocalPlanId>,
     /// 1 for the first; the owner's `ETag` is `W/"version"`.
     pub version: i64,
@@ -130,4 +144,6 @@ pub struct ShownPlan {
     /// The number under which the caller gets it: the one asked for (clinician) or the one sent (owner).
     pub nhs_number: super::NhsNumber,
     pub authority: super::Organization,
+    /// To a clinician: the day on which the authority last confirmed its records, when that is too long ago (design 7).
+    pub last_confirmed: Option<NaiveDate>,
 }

@@ -152,8 +152,7 @@ impl Gateway {
         let mut numbers: Vec<NhsNumber> = readable.chain(unreadable).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        let traces = self.demographics.trace(&numbers).await.map_err(|_| Error::DemographicsUnavailable)?;
-        let traces: HashMap<NhsNumber, Trace> = numbers.iter().copied().zip(traces).collect();
+        let traces = self.trace(&numbers).await?;
         let gateway = self.clone();
         Ok(self.store.write(numbers, move |tx| gateway.apply_in(tx, &upload, &traces)).await?)
     }

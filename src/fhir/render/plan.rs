@@ -68,11 +68,10 @@ pub fn care_plan(shown: &ShownPlan, view: View) -> CarePlan {
     }
 }
 
-/// The plan as a `CareTeam`: the authority and its telephone numbers. `last_confirmed` is given when the authority
-/// has been silent too long (design 7), and becomes a note.
-pub fn care_team(shown: &ShownPlan, view: View, last_confirmed: Option<NaiveDate>) -> CareTeam {
+/// The plan as a `CareTeam`: the authority and its telephone numbers, and a note when it has been silent too long.
+pub fn care_team(shown: &ShownPlan, view: View) -> CareTeam {
     let authority = &shown.authority;
-    let note = last_confirmed.map(|day| Annotation {
+    let note = shown.last_confirmed.map(|day| Annotation {
         time: None,
         text: format!("The local authority last confirmed this record on {}.", day.format("%-d %B %Y")),
     });
@@ -92,7 +91,7 @@ pub fn care_team(shown: &ShownPlan, view: View, last_confirmed: Option<NaiveDate
 }
 
 /// The plan in the shape of the Patient Flag API: profiles claimed, a contained `Provenance`. For clinicians.
-pub fn patient_flag(shown: &ShownPlan, last_confirmed: Option<NaiveDate>) -> PatientFlag {
+pub fn patient_flag(shown: &ShownPlan) -> PatientFlag {
     let view = View::Clinician;
     let profile = |name: &str| {
         let profile = vec![format!("{}{name}", system::ENGLAND_PROFILE)];
@@ -117,7 +116,7 @@ pub fn patient_flag(shown: &ShownPlan, last_confirmed: Option<NaiveDate>) -> Pat
             ..flag(shown, view)
         },
         care_plan: CarePlan { meta: profile("England-CarePlan-Flag"), ..care_plan(shown, view) },
-        care_team: CareTeam { meta: profile("England-CareTeam-Flag"), ..care_team(shown, view, last_confirmed) },
+        care_team: CareTeam { meta: profile("England-CareTeam-Flag"), ..care_team(shown, view) },
     }
 }
 

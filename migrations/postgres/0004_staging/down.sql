@@ -1,0 +1,14 @@
+alter table organization drop column confirmed_ms;
+drop index upload_record_resolved;
+drop index upload_record_number;
+alter table upload_record drop column resolved_by;
+alter table upload_record drop column resolved_ms;
+alter table upload_record drop column form;
+alter table upload_record drop column answer;
+drop index upload_unapplied;
+drop index upload_message;
+drop index upload_number;
+create index upload_authority on upload (authority_id, sequence_number);
+alter table upload drop column form;
+alter table upload drop column judged;
+alter table upload drop column mesh_message;

@@ -1,0 +1,200 @@
+//! The exchange with authorities over MESH: whose mailbox is which, what came ([`incoming`]), and what is sent
+//! ([`outgoing`]). Calls to MESH themselves are the mailbox loop's.
+//!
+//! One process at a time works, under the lease `mesh`: every change of what is sent renews it and answers whether it
+//! still holds.
+
+mod incoming;
+mod outgoing;
+
+use chrono::TimeDelta;
+
+pub use incoming::ReportEffect;
+pub use outgoing::MeshDue;
+
+use super::{
+    gateway::{Error, Gateway},
+    types::{
+        OdsCode, Organization,
+        audit::{AuditAgent, EntityRef, Interaction, RequestEvent},
+        caller::{Author, RequestContext, Role},
+        mesh::{MeshContact, MeshCounts, MeshMailbox},
+        organization::OrganizationKind,
+    },
+};
+use crate::{
+    clock::Clock,
+    store::{StoreError, Tx, lease, mesh, organization},
+};
+
+const LEASE: &str = "mesh";
+
+/// On what terms a process exchanges messages.
+#[derive(Clone, Debug)]
+pub struct MeshTerms {
+    /// Names the process among those of the same database: holder of the lease.
+    pub process: String,
+    /// How long the lease lasts after each renewal: a process that died is followed after that.
+    pub lease: TimeDelta,
+    /// Tries before a message is undeliverable.
+    pub attempts: i64,
+    /// Tries before a message that came is set aside.
+    pub handling_attempts: i64,
+    /// Accesses of so long go into one message; zero for a message each.
+    pub window: TimeDelta,
+    /// Most accesses in one message.
+    pub max_accesses: usize,
+}
+
+impl MeshTerms {
+    /// Renews the lease within a transaction.
+    fn hold(&self, tx: &mut Tx<'_>, clock: &Clock) -> Result<bool, StoreError> {
+        lease::take(tx.conn, LEASE, &self.process, clock.now(), self.lease)
+    }
+}
+
+/// Why a mailbox was not given to an authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MailboxRefusal {
+    #[error("there is no organisation with this ODS code")]
+    NoOrganization,
+    #[error("the organisation is not a local authority")]
+    NotAnAuthority,
+    #[error("the mailbox is another authority's: remove it there first")]
+    Taken,
+    #[error("the authority has no mailbox")]
+    None,
+}
+
+/// Who works at the command line, as the audit names them.
+fn operator() -> Result<AuditAgent, StoreError> {
+    Ok(AuditAgent {
+        client_id: "cpis-gateway".to_owned(),
+        role: Role::Administrator,
+        organization: OdsCode::parse("OPERATOR").map_err(|_| StoreError::Corrupt("operator"))?,
+        organization_name: "Operator at the command line".to_owned(),
+        author: Author::System,
+        token_tail: String::new(),
+    })
+}
+
+impl Gateway {
+    /// Takes or renews the lease; false when another process has it.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn hold_mesh(&self, terms: &MeshTerms) -> Result<bool, Error> {
+        let (terms, clock) = (terms.clone(), self.clock.clone());
+        Ok(self.store.write(Vec::new(), move |tx| terms.hold(tx, &clock)).await?)
+    }
+
+    /// Gives the lease up, so that the next process needn't wait until it has run out.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn release_mesh(&self, terms: &MeshTerms) -> Result<(), Error> {
+        let process = terms.process.clone();
+        Ok(self.store.write(Vec::new(), move |tx| lease::release(tx.conn, LEASE, &process)).await?)
+    }
+
+    /// The mailboxes of all authorities.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn mesh_mailboxes(&self) -> Result<Vec<MeshMailbox>, Error> {
+        Ok(self.store.read(mesh::mailbox::all).await?)
+    }
+
+    /// Gives an authority a mailbox, or another one, in an operator's name. A new one gets the notifications of `catch_up`
+    /// before this moment.
+    ///
+    /// # Errors
+    /// [`Error`]; the inner one says why it is refused.
+    pub async fn set_mesh_mailbox(
+        &self,
+        ods: OdsCode,
+        mailbox: String,
+        catch_up: TimeDelta,
+    ) -> Result<Result<(), MailboxRefusal>, Error> {
+        let line = format!("cpis-gateway mesh mailboxes set {} {mailbox}", ods.as_str());
+        let from_ms = (self.clock.now() - catch_up).timestamp_millis();
+        self.change_mailbox(ods, line, move |tx, authority| {
+            if mesh::mailbox::authority_of(tx.conn, &mailbox)?.is_some_and(|owner| owner != authority.id) {
+                return Ok(Err(MailboxRefusal::Taken));
+            }
+            mesh::mailbox::set(tx.conn, authority.id, &mailbox, from_ms)?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    /// Takes an authority's mailbox away, in an operator's name.
+    ///
+    /// # Errors
+    /// [`Error`]; the inner one says why it is refused.
+    pub async fn remove_mesh_mailbox(&self, ods: OdsCode) -> Result<Result<(), MailboxRefusal>, Error> {
+        let line = format!("cpis-gateway mesh mailboxes remove {}", ods.as_str());
+        self.change_mailbox(ods, line, |tx, authority| {
+            Ok(if mesh::mailbox::remove(tx.conn, authority.id)? { Ok(()) } else { Err(MailboxRefusal::None) })
+        })
+        .await
+    }
+
+    async fn change_mailbox(
+        &self,
+        ods: OdsCode,
+        line: String,
+        change: impl Fn(&mut Tx<'_>, &Organization) -> Result<Result<(), MailboxRefusal>, StoreError> + Send + 'static,
+    ) -> Result<Result<(), MailboxRefusal>, Error> {
+        let context = RequestContext::internal(&line, self.clock.now());
+        let write = self.store.write(Vec::new(), move |tx| {
+            let Some(authority) = organization::find(tx.conn, &ods)? else {
+                return Ok(Err(MailboxRefusal::NoOrganization));
+            };
+            if authority.kind != OrganizationKind::LocalAuthority {
+                return Ok(Err(MailboxRefusal::NotAnAuthority));
+            }
+            if let Err(refusal) = change(tx, &authority)? {
+                return Ok(Err(refusal));
+            }
+            let entity = EntityRef { resource: "Organization".to_owned(), id: ods.as_str().to_owned(), version: None };
+            audit(tx, &context, Some(entity))?;
+            Ok(Ok(()))
+        });
+        Ok(write.await?)
+    }
+
+    /// Notes how the gateway's own mailbox stands with MESH.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn note_mesh_contact(&self, mailbox: &str, stands: MeshContact) -> Result<(), Error> {
+        let mailbox = mailbox.to_owned();
+        let write = self.store.write(Vec::new(), move |tx| mesh::contact::set(tx.conn, &mailbox, &stands));
+        Ok(write.await?)
+    }
+
+    /// How the gateway's own mailbox stands with MESH.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn mesh_contact(&self, mailbox: &str) -> Result<MeshContact, Error> {
+        let mailbox = mailbox.to_owned();
+        Ok(self.store.read(move |conn| mesh::contact::get(conn, &mailbox)).await?)
+    }
+
+    /// How many messages stand how.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn mesh_counts(&self) -> Result<MeshCounts, Error> {
+        let now_ms = self.clock.now().timestamp_millis();
+        Ok(self.store.read(move |conn| mesh::message::counts(conn, now_ms)).await?)
+    }
+}
+
+/// Audits what an operator did at the command line.
+fn audit(tx: &mut Tx<'_>, context: &RequestContext, entity: Option<EntityRef>) -> Result<(), StoreError> {
+    let event = RequestEvent { entity, ..RequestEvent::by(Interaction::Operation, operator()?, context) };
+    tx.append_audit(context.at, event)
+}
