@@ -17,6 +17,7 @@ mod flag_interactions;
 mod history;
 mod history_model;
 mod hostile;
+mod la;
 mod layering;
 mod lifecycle;
 mod look_up;
