@@ -60,7 +60,9 @@ pub async fn status(request: HttpRequest, service: Data<Service>) -> HttpRespons
 
 /// Whether the token, if there is one, is an administrator's. Any other changes nothing: the answer is for everybody.
 async fn asks_as_administrator(request: &HttpRequest, service: &Service) -> bool {
-    let Some(header) = request.headers().get("authorization").and_then(|value| value.to_str().ok()) else { return false };
+    let Some(header) = request.headers().get("authorization").and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
     let caller = service.authenticate(Some(header.to_owned())).await;
     caller.is_ok_and(|caller| caller.role == Role::Administrator)
 }

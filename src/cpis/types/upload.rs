@@ -41,6 +41,12 @@ impl RecordCode {
         }
     }
 
+    pub fn from_code(code: &str) -> Option<Self> {
+        [Self::Cpr01, Self::Cpr02, Self::Cpr03, Self::Cpr04, Self::Cpr05, Self::Cpr06, Self::Cpr07]
+            .into_iter()
+            .find(|known| known.code() == code)
+    }
+
     /// The code that stands for a record which is refused for several reasons, whatever their order: a sensitive record
     /// before everything else, then what is wrong with the number, then CPR07.
     pub fn standing_for(codes: impl IntoIterator<Item = Self>) -> Option<Self> {

@@ -76,8 +76,7 @@ fn status() -> Operation {
             authority.property(name, text("Of a silent authority.")).required(name)
         });
         let silent = ArrayBuilder::new().items(authority).description(Some("To an administrator's token."));
-        let authorities =
-            ObjectBuilder::new().property("status", warned).property("silent", silent).required("status");
+        let authorities = ObjectBuilder::new().property("status", warned).property("silent", silent).required("status");
         let checks =
             ObjectBuilder::new().property("store", store).property("authorities", authorities).required("store");
         let schema = release().property("status", word_of("Of the whole.")).property("checks", checks);
