@@ -214,7 +214,7 @@ impl Prepared {
         // Which plan an id means only the gateway knows.
         told.retain(|one| one.issue.code != crate::fhir::outcome::IssueCode::NotFound);
         for record in read.records.iter().filter_map(|record| record.content.as_ref().ok()) {
-            told.extend(read.problems(&judge_alone(record, today, &limits)));
+            told.extend(read.frame().problems(&judge_alone(record, today, &limits)));
         }
         told.sort_by_key(|one| one.entry);
         let found = told.iter().map(|one| self.row(one.entry, &one.issue));
