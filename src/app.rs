@@ -1,5 +1,7 @@
 //! The program put together: store, keys, rules, HTTP, notifier, checkpoints. Imported by `cli` and the tests only.
 
+mod mesh;
+
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -38,9 +40,11 @@ use crate::{
         sandbox::Sandbox,
         service::{HttpSettings, LargeBodies, Service},
     },
+    mailbox::Mailbox,
     notify::{Notifier, NotifierSettings},
     outside::{
         hook::{HookClient, HookFault, HookTimeouts},
+        mesh::MeshFault,
         target::Targets,
     },
     store::{
@@ -85,6 +89,8 @@ pub enum StartFault {
     NotificationKey(#[from] NotificationKeyFault),
     #[error("the client of hooks: {0}")]
     Hooks(#[from] HookFault),
+    #[error("mesh: {0}")]
+    Mesh(#[from] MeshFault),
     #[error("the server stopped: {0}")]
     Server(#[from] std::io::Error),
 }
@@ -106,6 +112,8 @@ impl Signer for CheckpointSigner {
 pub struct App {
     pub gateway: Gateway,
     pub notifier: Arc<Notifier>,
+    /// `None` without a MESH mailbox of its own.
+    pub mailbox: Option<Arc<Mailbox>>,
     service: Data<Service>,
     signer: Arc<dyn Signer>,
     process: String,
@@ -259,6 +267,7 @@ impl App {
             scheduled_care: settings.access.scheduled_care,
             pds_mode: settings.pds.mode,
             body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
+            refused_kept_days: u32::from(settings.upload.refused_kept_days),
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
             upload_bytes: usize::try_from(settings.upload.body_bytes).unwrap_or(usize::MAX),
             answer_within: Duration::from_secs(u64::from(settings.upload.answer_within_seconds)),
@@ -274,17 +283,19 @@ impl App {
             tokens: Arc::new(Tokens::new(issuers)?),
             validators: Validators::shared()?,
             published: Published::new(&http, &tokens_from)?,
-            dependencies: gateway.dependencies(),
+            dependencies: mesh::dependencies(&settings, &gateway),
             notification_keys,
             settings: http,
             seal,
             large_bodies: LargeBodies::default(),
             sandbox,
         });
+        let mailbox = mesh::mailbox(&settings, &gateway, &service, &process)?.map(Arc::new);
         let compared_to = AtomicI64::new(0);
         Ok(Self {
             gateway,
             notifier,
+            mailbox,
             service,
             signer,
             process,
@@ -363,6 +374,7 @@ impl App {
         let managing = actix_web::rt::spawn(management);
         let (stopping, stopped) = watch::channel(false);
         let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
+        let mailbox = self.mailbox.clone().map(|mailbox| actix_web::rt::spawn(mailbox.run(stopped.clone())));
         let app = Arc::new(self);
         let checkpoints = actix_web::rt::spawn(app.clone().background(stopped.clone()));
         let lifecycle = actix_web::rt::spawn(app.clone().lifecycle(stopped));
@@ -380,6 +392,9 @@ impl App {
         let _ended = stopping.send(true);
         management_handle.stop(false).await;
         let _joined = (notifier.await, checkpoints.await, lifecycle.await, managing.await);
+        if let Some(mailbox) = mailbox {
+            let _joined = mailbox.await;
+        }
         let store = app.gateway.store.clone();
         let signer = app.signer.clone();
         let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;
@@ -446,6 +461,8 @@ impl App {
             process: self.process.clone(),
             lease: chrono::TimeDelta::seconds(i64::from(settings.round_seconds) + 60),
             compared_at_once: usize::from(settings.compared_at_once),
+            remind_days: u32::from(settings.remind_days),
+            refused_kept_days: u32::from(self.settings.upload.refused_kept_days),
         }
     }
 

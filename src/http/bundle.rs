@@ -307,7 +307,8 @@ impl Sent {
             .zip(resources)
             .filter_map(|(position, resource)| Some((position, resource_of(service, &resource?))))
             .collect();
-        if let (Some(OrganizationForm::At(entry)), Some(Ok(loaded))) = (&self.form.organization, &applied.organization) {
+        if let (Some(OrganizationForm::At(entry)), Some(Ok(loaded))) = (&self.form.organization, &applied.organization)
+        {
             shown.insert(*entry, render::organization(&loaded.organization).into());
         }
         for (position, resource) in shown {

@@ -4,6 +4,7 @@
 mod answer;
 mod audit_event;
 mod bundle;
+pub mod by_mesh;
 mod care_plan;
 mod care_team;
 mod clinical;
@@ -27,6 +28,7 @@ mod precondition;
 mod prefer;
 mod query;
 mod refusal;
+mod refused_records;
 mod request_id;
 mod routes;
 pub mod sandbox;

@@ -16,9 +16,7 @@ use crate::{
             upload::{Door, Problem, RecordChange},
         },
         upload::{
-            answer::{
-                Applied, Change, LoadedEntry, LoadedOrganization, LoadedRecord, LoadedRef, LoadedResource,
-            },
+            answer::{Applied, Change, LoadedEntry, LoadedOrganization, LoadedRecord, LoadedRef, LoadedResource},
             apply::{Upload, UploadHead},
         },
     },
@@ -207,10 +205,7 @@ fn problems_refused(problems: &[Problem], root: &str) -> Refusal {
 
 fn single(call: &Call, records: Vec<RecordChange>) -> Upload {
     let head = UploadHead::new(call.caller.clone(), call.context.clone(), call.interaction, Door::Interaction);
-    Upload {
-        head: UploadHead { all_or_nothing: true, ..head },
-        records: records.into_iter().map(Into::into).collect(),
-    }
+    Upload { head: UploadHead { all_or_nothing: true, ..head }, records: records.into_iter().map(Into::into).collect() }
 }
 
 async fn apply(call: &Call, record: RecordChange, root: &str) -> Result<LoadedRecord, Refusal> {

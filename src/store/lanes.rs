@@ -47,8 +47,7 @@ pub(super) enum Next<J> {
 
 impl<J> Default for Lanes<J> {
     fn default() -> Self {
-        let state =
-            State { first: VecDeque::new(), behind: VecDeque::new(), run: 0, overtaken: 0, closed: false };
+        let state = State { first: VecDeque::new(), behind: VecDeque::new(), run: 0, overtaken: 0, closed: false };
         Self { state: Mutex::new(state), came: Condvar::new() }
     }
 }
@@ -110,8 +109,7 @@ impl<J> Lanes<J> {
             if state.closed {
                 return Next::Closed;
             }
-            let (woken, waited) =
-                self.came.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+            let (woken, waited) = self.came.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             if waited.timed_out() && state.first.is_empty() && state.behind.is_empty() && !state.closed {
                 return Next::Nothing;

@@ -17,6 +17,7 @@ pub mod organization;
 pub mod outbox;
 pub mod person;
 pub mod plan;
+pub mod refusal;
 pub mod register;
 mod schema;
 pub mod staged;
@@ -28,8 +29,8 @@ mod writer;
 use std::time::Duration;
 
 pub use connection::{Conn, Location};
-pub use writer::{Tx, Writer};
 use writer::Lane;
+pub use writer::{Tx, Writer};
 
 use crate::{clock::Clock, cpis::types::NhsNumber};
 

@@ -8,8 +8,7 @@ use diesel::prelude::*;
 use super::{
     Conn, StoreError,
     schema::{
-        access, alias, authority_child as child, authority_child_version as child_version, person, plan,
-        plan_version,
+        access, alias, authority_child as child, authority_child_version as child_version, person, plan, plan_version,
     },
     upload,
 };

@@ -235,8 +235,7 @@ pub struct StoredUpload {
     pub form: Option<String>,
 }
 
-type Row =
-    (i64, String, i64, String, i64, i64, i64, Option<i64>, Option<String>, Option<Vec<u8>>, Option<String>);
+type Row = (i64, String, i64, String, i64, i64, i64, Option<i64>, Option<String>, Option<Vec<u8>>, Option<String>);
 type Columns = (
     upload::id,
     upload::uuid,
@@ -265,8 +264,11 @@ const COLUMNS: Columns = (
     upload::form,
 );
 
-fn stored((key, id, authority, state, received_ms, records, judged, number, code, answer, form): Row) -> Result<StoredUpload, StoreError> {
-    let code = code.map(|code| FileCode::from_code(&code).ok_or(StoreError::Corrupt("upload.file_code"))).transpose()?;
+fn stored(
+    (key, id, authority, state, received_ms, records, judged, number, code, answer, form): Row,
+) -> Result<StoredUpload, StoreError> {
+    let code =
+        code.map(|code| FileCode::from_code(&code).ok_or(StoreError::Corrupt("upload.file_code"))).transpose()?;
     Ok(StoredUpload { key, id: uuid(&id)?, authority, state, received_ms, records, judged, number, code, answer, form })
 }
 
@@ -345,8 +347,7 @@ pub fn add_records(conn: &mut Conn, key: i64, records: &[KeptRecord], now_ms: i6
 }
 
 type RecordRow = (i64, String, Option<String>, Option<String>, Option<String>, Option<String>);
-type RecordColumns =
-    (record::position, record::code, record::nhs_number, record::reason, record::answer, record::form);
+type RecordColumns = (record::position, record::code, record::nhs_number, record::reason, record::answer, record::form);
 
 const RECORD_COLUMNS: RecordColumns =
     (record::position, record::code, record::nhs_number, record::reason, record::answer, record::form);
@@ -442,7 +443,13 @@ pub(super) fn unresolve(conn: &mut Conn, key: i64) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn refuse_good_records(conn: &mut Conn, key: i64, reason: &str, answer: &str, limit: i64) -> Result<usize, StoreError> {
+pub fn refuse_good_records(
+    conn: &mut Conn,
+    key: i64,
+    reason: &str,
+    answer: &str,
+    limit: i64,
+) -> Result<usize, StoreError> {
     let good: Vec<i64> = record::table
         .filter(record::upload_id.eq(key).and(record::code.eq(RecordCode::Cpr06.code())))
         .order(record::position)

@@ -266,8 +266,10 @@ pub(super) const SENSITIVE: &str = "The record of this NHS number is sensitive: 
 fn forgotten(code: RecordCode) -> Problem {
     let reason = match code {
         RecordCode::Cpr02 => SENSITIVE,
-        _ => "This record was refused when the file came first. What was wrong with it is not kept any more: send it \
-              again in a new file to be told.",
+        _ => {
+            "This record was refused when the file came first. What was wrong with it is not kept any more: send it \
+              again in a new file to be told."
+        }
     };
     Problem { entry: 0, code, kind: ProblemKind::Rule, reason: reason.to_owned(), element: "" }
 }

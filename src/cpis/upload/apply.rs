@@ -385,8 +385,7 @@ impl Gateway {
         };
         let loaded = judged.records.iter().filter(|record| record.is_ok()).count();
         let code = file_code(loaded, count, judged.organization_refused(), stored);
-        let kept =
-            KeptAnswer::Final { organization: KeptAnswer::organization(judged.organization.as_ref()), stored };
+        let kept = KeptAnswer::Final { organization: KeptAnswer::organization(judged.organization.as_ref()), stored };
         store::upload::answer(tx.conn, key, code, &kept.write()?)?;
         self.keep(tx, upload, &judged, Keeping { head, traces, now }, key, stored)?;
         self.confirm(tx, head, code, now_ms)?;

@@ -43,9 +43,10 @@ impl Gateway {
     /// Calls the good records of a refused transaction refused.
     pub(super) async fn refuse_good_records(&self, fence: &Fence, key: i64) -> Result<(), Error> {
         let answer = undone()?;
-        self.in_parts(fence, move |tx| {
-            Ok(store::upload::refuse_good_records(tx.conn, key, UNDONE, &answer, PART)? == 0)
-        })
+        self.in_parts(
+            fence,
+            move |tx| Ok(store::upload::refuse_good_records(tx.conn, key, UNDONE, &answer, PART)? == 0),
+        )
         .await
     }
 
@@ -116,9 +117,7 @@ impl Gateway {
     /// The lease of an authority for `holder`, if nobody has it.
     async fn take_lease(&self, authority: i64, holder: Uuid) -> Result<Option<Fence>, Error> {
         let (name, holder, now) = (turn::lease_of(authority), holder.to_string(), self.clock.now());
-        let taken = self
-            .store
-            .write(Vec::new(), move |tx| store::lease::acquire(tx.conn, &name, &holder, now, LEASE));
+        let taken = self.store.write(Vec::new(), move |tx| store::lease::acquire(tx.conn, &name, &holder, now, LEASE));
         Ok(taken.await?)
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub use super::identity::FileDigest;
 use super::{
     answer::{NotApplied, read},
     apply::{Before, SentRecord, UploadHead},
@@ -11,7 +12,6 @@ use super::{
     kept::event,
     staging::Ended,
 };
-pub use super::identity::FileDigest;
 use crate::{
     cpis::{
         gateway::{Error, Gateway},
@@ -102,7 +102,9 @@ impl Gateway {
             Ended::Final { key, repeated } => self.file_answer(key, repeated).await,
             Ended::NotApplied(NotApplied::Refused(reason)) => Ok(unanswered(FileCode::Cpf01, Some(reason))),
             Ended::NotApplied(NotApplied::Demographics) => Ok(unanswered(FileCode::Cpf05, None)),
-            Ended::NotApplied(NotApplied::Occupied | NotApplied::Cancelled | NotApplied::Failed) => Err(Error::Occupied),
+            Ended::NotApplied(NotApplied::Occupied | NotApplied::Cancelled | NotApplied::Failed) => {
+                Err(Error::Occupied)
+            }
         }
     }
 

@@ -219,7 +219,11 @@ mod tests {
             of(RecordChange { child: None, ..record(vec![one.clone(), other.clone()]) }),
             digest(&[]),
             digest(&[ReadRecord::Change(record(vec![one.clone()])), ReadRecord::Change(record(vec![other.clone()]))]),
-            digest(&[ReadRecord::Unreadable(UnreadableRecord { nhs_number: None, problems: Vec::new(), digest: [1; 32] })]),
+            digest(&[ReadRecord::Unreadable(UnreadableRecord {
+                nhs_number: None,
+                problems: Vec::new(),
+                digest: [1; 32],
+            })]),
         ];
         let mut without_id = record(vec![one.clone(), other.clone()]);
         without_id.plans[0].local_id = None;

@@ -2,7 +2,7 @@
 //! rules (design 6). Small ones are judged and applied in one transaction (`apply`), others are staged (`staging`); one
 //! change of an authority at a time (`turn`).
 
-mod alone;
+pub mod alone;
 pub mod answer;
 pub mod apply;
 mod discard;

@@ -25,7 +25,12 @@ use crate::{
             upload::{OrganizationChange, Problem},
         },
     },
-    store::{self, StoreError, Tx, history::Recording, lease::Fence, upload::{STAGED, WAITING}},
+    store::{
+        self, StoreError, Tx,
+        history::Recording,
+        lease::Fence,
+        upload::{STAGED, WAITING},
+    },
 };
 
 /// The records of an upload, one after the other.
@@ -133,9 +138,8 @@ impl Gateway {
         let (authority, patience) = (head.authority(), self.patience());
         let fence = loop {
             let (name, holder, now) = (turn::lease_of(authority), head.id.to_string(), self.clock.now());
-            let taken = self.store.write(Vec::new(), move |tx| {
-                store::lease::acquire(tx.conn, &name, &holder, now, LEASE)
-            });
+            let taken =
+                self.store.write(Vec::new(), move |tx| store::lease::acquire(tx.conn, &name, &holder, now, LEASE));
             if let Some(fence) = taken.await? {
                 break fence;
             }

@@ -87,12 +87,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn cancel_upload(
-        &self,
-        authority: &Organization,
-        id: Uuid,
-        event: RequestEvent,
-    ) -> Result<bool, Error> {
+    pub async fn cancel_upload(&self, authority: &Organization, id: Uuid, event: RequestEvent) -> Result<bool, Error> {
         let (authority, now) = (authority.id, self.clock.now());
         let answer = KeptAnswer::NotApplied(NotApplied::Cancelled).write()?;
         let cancel = self.store.write(Vec::new(), move |tx| {

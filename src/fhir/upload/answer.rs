@@ -18,6 +18,10 @@ use crate::{
     },
 };
 
+/// What is told of an entry that has no fault of its own.
+pub const REFUSED_WITH_ANOTHER: &str =
+    "Nothing of this child's record was stored, because another of its entries was refused.";
+
 /// What became of an entry that was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
@@ -181,8 +185,7 @@ impl Frame {
         if own.is_empty() {
             let codes = issues.iter().filter_map(|told| told.issue.cpr);
             let code = RecordCode::standing_for(codes).unwrap_or(RecordCode::Cpr07);
-            let words = "Nothing of this child's record was stored, because another of its entries was refused.";
-            let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, words);
+            let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, REFUSED_WITH_ANOTHER);
             own.push(issue.with_record_code(code).at(self.root(entry)));
         }
         let status = if version { "412 Precondition Failed" } else { "422 Unprocessable Entity" };

@@ -19,8 +19,8 @@ use super::{
 use crate::cpis::types::{OdsCode, upload::RecordCode};
 
 pub use answer::{
-    Loaded, Stored, loaded_outcome, problem_issue, refused_transaction, single_status, transaction_status,
-    unjudged_outcome,
+    Loaded, REFUSED_WITH_ANOTHER, Stored, loaded_outcome, problem_issue, refused_transaction, single_status,
+    transaction_status, unjudged_outcome,
 };
 pub use bundle::{BundleKind, EntryIssue, UploadBundle, UploadRecord, read_bundle, read_upload};
 pub use content::{FlagRequest, read_flag, read_organization, read_patient};
