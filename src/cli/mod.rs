@@ -4,6 +4,7 @@
 
 mod audit;
 mod config;
+mod mesh;
 mod migrate;
 mod notifications;
 mod register;
@@ -62,6 +63,9 @@ enum Command {
     /// Look after the notifications to local authorities.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
+    /// Exchange with local authorities over MESH.
+    #[command(subcommand)]
+    Mesh(mesh::Mesh),
 }
 
 /// Where the configuration comes from; the command line wins over environment and file.
@@ -123,6 +127,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Register(register) => register.run(),
         Command::Audit(audit) => audit.run(),
         Command::Notifications(notifications) => notifications.run(),
+        Command::Mesh(mesh) => mesh.run(),
     };
     done.unwrap_or_else(|error| {
         let _shown = writeln!(io::stderr(), "cpis-gateway: {error:#}");
