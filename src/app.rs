@@ -30,6 +30,7 @@ use crate::{
         calendar::Calendar,
         lifecycle::{LifecycleTerms, LookedAfter},
         limits::Limits,
+        upload::turn::Uploads,
     },
     demographics::{Demographics, Off, Register},
     fhir::validate::{SchemaFault, Validators},
@@ -37,7 +38,7 @@ use crate::{
         self,
         definitions::{PublishFault, Published, TokensFrom},
         sandbox::Sandbox,
-        service::{HttpSettings, Service},
+        service::{HttpSettings, LargeBodies, Service},
     },
     mailbox::Mailbox,
     notify::{Notifier, NotifierSettings},
@@ -53,6 +54,9 @@ use crate::{
     },
     telemetry::metrics::Metrics,
 };
+
+/// How often what dead processes left of uploads is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the program can't start. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +163,10 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,
+        uploads: Uploads::new(
+            usize::from(settings.upload.batch_records),
+            Duration::from_secs(u64::from(settings.upload.wait_seconds)),
+        ),
         metrics: Metrics::default(),
     })
 }
@@ -259,7 +267,10 @@ impl App {
             scheduled_care: settings.access.scheduled_care,
             pds_mode: settings.pds.mode,
             body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
+            refused_kept_days: u32::from(settings.upload.refused_kept_days),
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
+            upload_bytes: usize::try_from(settings.upload.body_bytes).unwrap_or(usize::MAX),
+            answer_within: Duration::from_secs(u64::from(settings.upload.answer_within_seconds)),
             hook_targets,
             hook_timeout_seconds: notify.hook_timeout_seconds.into(),
         };
@@ -276,6 +287,7 @@ impl App {
             notification_keys,
             settings: http,
             seal,
+            large_bodies: LargeBodies::default(),
             sandbox,
         });
         let mailbox = mesh::mailbox(&settings, &gateway, &service, &process)?.map(Arc::new);
@@ -400,6 +412,7 @@ impl App {
         let mut checkpoints =
             tokio::time::interval(Duration::from_secs(u64::from(self.settings.audit.checkpoint_seconds)));
         let mut days = tokio::time::interval(Duration::from_secs(24 * 3600));
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = checkpoints.tick() => {
@@ -410,6 +423,11 @@ impl App {
                 _ = days.tick() => {
                     if let Err(error) = self.forget_refused().await {
                         tracing::warn!(%error, "refused records could not be cleared");
+                    }
+                }
+                _ = sweeps.tick() => {
+                    if let Err(error) = self.gateway.sweep_uploads().await {
+                        tracing::warn!(%error, "what dead processes left of uploads could not be discarded");
                     }
                 }
                 _ = stopped.changed() => return,
@@ -443,6 +461,8 @@ impl App {
             process: self.process.clone(),
             lease: chrono::TimeDelta::seconds(i64::from(settings.round_seconds) + 60),
             compared_at_once: usize::from(settings.compared_at_once),
+            remind_days: u32::from(settings.remind_days),
+            refused_kept_days: u32::from(self.settings.upload.refused_kept_days),
         }
     }
 

@@ -28,6 +28,7 @@ mod precondition;
 mod prefer;
 mod query;
 mod refusal;
+mod refused_records;
 mod request_id;
 mod routes;
 pub mod sandbox;
@@ -36,6 +37,7 @@ pub mod service;
 mod subscription;
 mod unscheduled;
 mod upload;
+mod upload_status;
 mod validate;
 
 use actix_web::{
