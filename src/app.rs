@@ -1,9 +1,14 @@
 //! The program put together: store, keys, rules, HTTP, notifier, checkpoints. Imported by `cli` and the tests only.
 
+mod mesh;
+
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,18 +25,26 @@ use crate::{
     },
     clock::Clock,
     config::{IssuerSettings, PdsMode, Settings},
-    cpis::{Gateway, calendar::Calendar, limits::Limits},
+    cpis::{
+        self, Gateway,
+        calendar::Calendar,
+        lifecycle::{LifecycleTerms, LookedAfter},
+        limits::Limits,
+        upload::turn::Uploads,
+    },
     demographics::{Demographics, Off, Register},
     fhir::validate::{SchemaFault, Validators},
     http::{
         self,
         definitions::{PublishFault, Published, TokensFrom},
         sandbox::Sandbox,
-        service::{HttpSettings, Service},
+        service::{HttpSettings, LargeBodies, Service},
     },
+    mailbox::Mailbox,
     notify::{Notifier, NotifierSettings},
     outside::{
         hook::{HookClient, HookFault, HookTimeouts},
+        mesh::MeshFault,
         target::Targets,
     },
     store::{
@@ -41,6 +54,9 @@ use crate::{
     },
     telemetry::metrics::Metrics,
 };
+
+/// How often what dead processes left of uploads is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the program can't start. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +89,8 @@ pub enum StartFault {
     NotificationKey(#[from] NotificationKeyFault),
     #[error("the client of hooks: {0}")]
     Hooks(#[from] HookFault),
+    #[error("mesh: {0}")]
+    Mesh(#[from] MeshFault),
     #[error("the server stopped: {0}")]
     Server(#[from] std::io::Error),
 }
@@ -94,9 +112,13 @@ impl Signer for CheckpointSigner {
 pub struct App {
     pub gateway: Gateway,
     pub notifier: Arc<Notifier>,
+    /// `None` without a MESH mailbox of its own.
+    pub mailbox: Option<Arc<Mailbox>>,
     service: Data<Service>,
     signer: Arc<dyn Signer>,
     process: String,
+    /// Up to which person the numbers were compared with the register.
+    compared_to: AtomicI64,
     settings: Settings,
     listener: TcpListener,
     address: SocketAddr,
@@ -137,9 +159,14 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             adult_age: u32::from(settings.plans.adult_age),
             history_rows: usize::from(settings.access.history_rows),
             relist_hours: u32::from(settings.access.relist_hours),
+            silent_hours: u32::from(settings.lifecycle.silent_hours),
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,
+        uploads: Uploads::new(
+            usize::from(settings.upload.batch_records),
+            Duration::from_secs(u64::from(settings.upload.wait_seconds)),
+        ),
         metrics: Metrics::default(),
     })
 }
@@ -240,7 +267,10 @@ impl App {
             scheduled_care: settings.access.scheduled_care,
             pds_mode: settings.pds.mode,
             body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
+            refused_kept_days: u32::from(settings.upload.refused_kept_days),
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
+            upload_bytes: usize::try_from(settings.upload.body_bytes).unwrap_or(usize::MAX),
+            answer_within: Duration::from_secs(u64::from(settings.upload.answer_within_seconds)),
             hook_targets,
             hook_timeout_seconds: notify.hook_timeout_seconds.into(),
         };
@@ -253,18 +283,23 @@ impl App {
             tokens: Arc::new(Tokens::new(issuers)?),
             validators: Validators::shared()?,
             published: Published::new(&http, &tokens_from)?,
-            dependencies: gateway.dependencies(),
+            dependencies: mesh::dependencies(&settings, &gateway),
             notification_keys,
             settings: http,
             seal,
+            large_bodies: LargeBodies::default(),
             sandbox,
         });
+        let mailbox = mesh::mailbox(&settings, &gateway, &service, &process)?.map(Arc::new);
+        let compared_to = AtomicI64::new(0);
         Ok(Self {
             gateway,
             notifier,
+            mailbox,
             service,
             signer,
             process,
+            compared_to,
             settings,
             listener,
             address,
@@ -339,8 +374,10 @@ impl App {
         let managing = actix_web::rt::spawn(management);
         let (stopping, stopped) = watch::channel(false);
         let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
+        let mailbox = self.mailbox.clone().map(|mailbox| actix_web::rt::spawn(mailbox.run(stopped.clone())));
         let app = Arc::new(self);
-        let checkpoints = actix_web::rt::spawn(app.clone().background(stopped));
+        let checkpoints = actix_web::rt::spawn(app.clone().background(stopped.clone()));
+        let lifecycle = actix_web::rt::spawn(app.clone().lifecycle(stopped));
         let serving = actix_web::rt::spawn(server);
         tokio::pin!(serving);
         let ended = tokio::select! {
@@ -354,7 +391,10 @@ impl App {
         // A failed send means that the tasks have ended already.
         let _ended = stopping.send(true);
         management_handle.stop(false).await;
-        let _joined = (notifier.await, checkpoints.await, managing.await);
+        let _joined = (notifier.await, checkpoints.await, lifecycle.await, managing.await);
+        if let Some(mailbox) = mailbox {
+            let _joined = mailbox.await;
+        }
         let store = app.gateway.store.clone();
         let signer = app.signer.clone();
         let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;
@@ -372,6 +412,7 @@ impl App {
         let mut checkpoints =
             tokio::time::interval(Duration::from_secs(u64::from(self.settings.audit.checkpoint_seconds)));
         let mut days = tokio::time::interval(Duration::from_secs(24 * 3600));
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = checkpoints.tick() => {
@@ -384,9 +425,56 @@ impl App {
                         tracing::warn!(%error, "refused records could not be cleared");
                     }
                 }
+                _ = sweeps.tick() => {
+                    if let Err(error) = self.gateway.sweep_uploads().await {
+                        tracing::warn!(%error, "what dead processes left of uploads could not be discarded");
+                    }
+                }
                 _ = stopped.changed() => return,
             }
         }
+    }
+
+    /// Round after round until `stopped`, then the lease is given up.
+    async fn lifecycle(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let seconds = u64::from(self.settings.lifecycle.round_seconds);
+        let mut rounds = tokio::time::interval(Duration::from_secs(seconds));
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = rounds.tick() => {
+                    if let Err(error) = self.look_after_records().await {
+                        tracing::warn!(%error, "a round over the records broke off; the next one goes on");
+                    }
+                }
+                _ = stopped.changed() => break,
+            }
+        }
+        if let Err(error) = self.gateway.release_lifecycle(&self.lifecycle_terms()).await {
+            tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
+        }
+    }
+
+    fn lifecycle_terms(&self) -> LifecycleTerms {
+        let settings = &self.settings.lifecycle;
+        LifecycleTerms {
+            process: self.process.clone(),
+            lease: chrono::TimeDelta::seconds(i64::from(settings.round_seconds) + 60),
+            compared_at_once: usize::from(settings.compared_at_once),
+            remind_days: u32::from(settings.remind_days),
+            refused_kept_days: u32::from(self.settings.upload.refused_kept_days),
+        }
+    }
+
+    /// One round of what becomes of records after they were sent: ends by the system, the register, silence.
+    ///
+    /// # Errors
+    /// [`cpis::Error`]; what was done before it stays done.
+    pub async fn look_after_records(&self) -> Result<LookedAfter, cpis::Error> {
+        let from = self.compared_to.load(Ordering::SeqCst);
+        let done = self.gateway.look_after_records(&self.lifecycle_terms(), from).await?;
+        self.compared_to.store(done.compared_to, Ordering::SeqCst);
+        Ok(done)
     }
 
     /// Takes number and reason off refused records that were kept long enough (design 6).

@@ -49,6 +49,7 @@ pub struct Settings {
     pub audit: AuditSettings,
     pub notify: NotifySettings,
     pub management: ManagementSettings,
+    pub lifecycle: LifecycleSettings,
     pub mesh: MeshSettings,
     pub log: LogSettings,
 }
@@ -108,6 +109,14 @@ pub enum ScheduledCare {
 pub struct UploadSettings {
     /// Entries of one Bundle.
     pub max_entries: u32,
+    /// Largest Bundle, in bytes.
+    pub body_bytes: u64,
+    /// Records that are judged in one transaction; a Bundle of no more is applied in one.
+    pub batch_records: u16,
+    /// Seconds that a change waits for the one of its authority before it.
+    pub wait_seconds: u16,
+    /// Seconds after which an upload that still goes on is answered 202.
+    pub answer_within_seconds: u16,
     /// Days that a refused record is kept; then its position and code only.
     pub refused_kept_days: u16,
 }
@@ -116,7 +125,7 @@ pub struct UploadSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitSettings {
-    /// Largest request body, in bytes after decompression.
+    /// Largest request body in bytes, but for an upload's.
     pub body_bytes: u64,
 }
 
@@ -198,6 +207,20 @@ pub struct ManagementSettings {
     pub listen: SocketAddr,
 }
 
+/// What becomes of records after they were sent (design 2, 7 and 9).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LifecycleSettings {
+    /// Seconds between two rounds that end records, compare numbers with the register and look for silent authorities.
+    pub round_seconds: u16,
+    /// Stored numbers that one round compares with the register.
+    pub compared_at_once: u16,
+    /// Hours without an applied change after which an authority counts as silent.
+    pub silent_hours: u16,
+    /// Days after which records that were refused, and not resolved, are shown to their authority again; 0 never.
+    pub remind_days: u16,
+}
+
 /// The gateway's own MESH mailbox (domain.md 5.2), by which authorities without FHIR upload and are told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -277,6 +300,7 @@ impl Default for Settings {
             audit: AuditSettings::default(),
             notify: NotifySettings::default(),
             management: ManagementSettings::default(),
+            lifecycle: LifecycleSettings::default(),
             mesh: MeshSettings::default(),
             log: LogSettings::default(),
         }
@@ -303,7 +327,14 @@ impl Default for AccessSettings {
 
 impl Default for UploadSettings {
     fn default() -> Self {
-        Self { max_entries: 500, refused_kept_days: 90 }
+        Self {
+            max_entries: 20_000,
+            body_bytes: 64 << 20,
+            batch_records: 16,
+            wait_seconds: 30,
+            answer_within_seconds: 10,
+            refused_kept_days: 90,
+        }
     }
 }
 
@@ -342,6 +373,12 @@ impl Default for NotifySettings {
 impl Default for ManagementSettings {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
+    }
+}
+
+impl Default for LifecycleSettings {
+    fn default() -> Self {
+        Self { round_seconds: 60, compared_at_once: 1000, silent_hours: 36, remind_days: 7 }
     }
 }
 

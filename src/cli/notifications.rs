@@ -254,7 +254,9 @@ mod tests {
     fn people_get_a_table_and_an_age() {
         let now = Utc.with_ymd_and_hms(2026, 3, 3, 10, 30, 0).unwrap();
         let text = table(&[waiting()], now);
-        for part in ["Authority", "00000000-0000-0000-0000-000000000001/12", "Z9A", "failing", "2 d 1 h", "answered 500"] {
+        for part in
+            ["Authority", "00000000-0000-0000-0000-000000000001/12", "Z9A", "failing", "2 d 1 h", "answered 500"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(table(&[], now).contains("Nothing waits"));

@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "10", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/", "10.0.0.0/+8", "fd00::/129", "host/8", "::1/64"]
+        for text in
+            ["", "10", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/", "10.0.0.0/+8", "fd00::/129", "host/8", "::1/64"]
         {
             assert_eq!(text.parse::<Network>(), Err(NotANetwork), "{text}");
         }

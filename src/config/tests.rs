@@ -36,7 +36,14 @@ fn every_setting() -> Settings {
             disclose_demographics: true,
             scheduled_care: ScheduledCare::SilentRead,
         },
-        upload: UploadSettings { max_entries: 1, refused_kept_days: 1 },
+        upload: UploadSettings {
+            max_entries: 1,
+            body_bytes: 16_384,
+            batch_records: 1,
+            wait_seconds: 1,
+            answer_within_seconds: 1,
+            refused_kept_days: 1,
+        },
         limits: LimitSettings { body_bytes: 1 },
         pds: PdsSettings { mode: PdsMode::Off },
         auth: AuthSettings { issuers: vec![file_issuer] },
@@ -51,6 +58,7 @@ fn every_setting() -> Settings {
             signing_key: Some("k".into()),
         },
         management: ManagementSettings { listen: SocketAddr::from(([127, 0, 0, 1], 2)) },
+        lifecycle: LifecycleSettings { round_seconds: 1, compared_at_once: 1, silent_hours: 1, remind_days: 1 },
         mesh: MeshSettings {
             enabled: true,
             url: Some("https://m".into()),

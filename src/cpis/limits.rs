@@ -15,6 +15,8 @@ pub struct Limits {
     pub history_rows: usize,
     /// An author is listed again for a child so many hours after the last listed access.
     pub relist_hours: u32,
+    /// An authority of which no change was applied for so many hours is silent.
+    pub silent_hours: u32,
 }
 
 impl Default for Limits {
@@ -26,6 +28,7 @@ impl Default for Limits {
             adult_age: 18,
             history_rows: 25,
             relist_hours: 24,
+            silent_hours: 36,
         }
     }
 }

@@ -3,12 +3,13 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{
     gateway::{Error, Gateway},
     listing,
+    silence::last_confirmed,
     types::{
         NhsNumber, Organization, ShownPlan,
         access::{AccessAuthor, AccessKind, Found, ListingDecision},
@@ -59,7 +60,8 @@ impl Gateway {
         };
         let gateway = self.clone();
         let begun = Instant::now();
-        let found = self.store.write(number.into_iter().collect(), move |tx| gateway.look_up_in(tx, &ask, number)).await;
+        let found =
+            self.store.write(number.into_iter().collect(), move |tx| gateway.look_up_in(tx, &ask, number)).await;
         let outcome = match &found {
             Ok(Some(found)) if found.on_record() => "found",
             Ok(_) => "nothing",
@@ -85,7 +87,7 @@ impl Gateway {
             event.patient = Some(asked);
         }
         let record = match number {
-            Some(number) => self.visible_record(tx.conn, number, self.calendar.day_of(now))?,
+            Some(number) => self.visible_record(tx.conn, number, now)?,
             None => None,
         };
         let record = record.filter(|record| match ask.subject {
@@ -170,8 +172,9 @@ impl Gateway {
         &self,
         conn: &mut Conn,
         number: NhsNumber,
-        today: NaiveDate,
+        now: DateTime<Utc>,
     ) -> Result<Option<Record>, StoreError> {
+        let today = self.calendar.day_of(now);
         let Some(child) = store::person::child(conn, &number)? else { return Ok(None) };
         let withheld = |status| matches!(status, NumberStatus::Invalid | NumberStatus::Retired);
         if child.restricted || withheld(child.asked.status) || withheld(child.end.status) {
@@ -181,13 +184,14 @@ impl Gateway {
         let keys: Vec<i64> = children.iter().map(|owned| owned.child.id).collect();
         let mut authorities = HashMap::new();
         let ids: Vec<i64> = children.iter().map(|owned| owned.authority_id).collect();
-        for authority in store::organization::get_all(conn, &ids)? {
-            authorities.insert(authority.id, authority);
+        for (authority, confirmed_ms) in store::organization::get_all_confirmed(conn, &ids)? {
+            let last_confirmed = last_confirmed(confirmed_ms, now, &self.calendar, &self.limits);
+            authorities.insert(authority.id, (authority, last_confirmed));
         }
         let mut plans = Vec::new();
         for held in store::plan::of_children(conn, &keys)? {
             let Some(owned) = children.iter().find(|owned| owned.child.id == held.child_id) else { continue };
-            let Some(authority) = authorities.get(&owned.authority_id) else { continue };
+            let Some((authority, last_confirmed)) = authorities.get(&owned.authority_id) else { continue };
             let birth = child.end.traced_birth_date.unwrap_or(owned.child.demographics.birth_date);
             let (plan_type, period) = (held.plan.plan_type, held.plan.period);
             if held.plan.deleted || !visibility::visible(plan_type, &period, Some(birth), today, &self.limits) {
@@ -200,6 +204,7 @@ impl Gateway {
                 plan: held.plan,
                 nhs_number: number,
                 authority: authority.clone(),
+                last_confirmed: *last_confirmed,
             });
         }
         if plans.is_empty() {

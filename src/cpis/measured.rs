@@ -1,10 +1,12 @@
 //! What is measured for an exposition of the metrics and for `/_status`: each by a query whose cost does not grow with the
 //! history.
 
-use chrono::TimeDelta;
+use chrono::{SecondsFormat, TimeDelta};
 
 use super::{
     gateway::{Error, Gateway},
+    mesh,
+    silence::SilentAuthority,
     types::{
         health::{Dependency, Health},
         subscription::SubscriptionStatus,
@@ -81,6 +83,7 @@ impl Gateway {
                 let age = seconds(now - from_millis(newest.at_ms));
                 samples.push(Sample::new(&metrics::CHECKPOINT_AGE_SECONDS, &[], age));
             }
+            samples.extend(mesh::samples(conn, now)?);
             Ok(samples)
         });
         Ok(read.await?)
@@ -91,10 +94,12 @@ impl Gateway {
         let store = self.clone();
         let checkpoints = self.clone();
         let notifications = self.clone();
+        let authorities = self.clone();
         vec![
             Dependency::new("store", true, move || store.clone().check_store()),
             Dependency::new("audit", false, move || checkpoints.clone().check_audit()),
             Dependency::new("notifications", false, move || notifications.clone().check_notifications()),
+            Dependency::new("authorities", false, move || authorities.clone().check_authorities()),
         ]
     }
 
@@ -135,6 +140,24 @@ impl Gateway {
         let (waiting, given_up): (i64, i64) = (sum(false), sum(true));
         let health = if given_up > 0 || (idle && waiting > 0) { Health::Warn } else { Health::Pass };
         (health, format!("{waiting} wait for subscriptions, {given_up} are undeliverable."))
+    }
+
+    async fn check_authorities(self) -> (Health, String) {
+        match self.silent_authorities().await {
+            Ok(silent) if silent.is_empty() => (Health::Pass, "Every authority has been heard lately.".to_owned()),
+            Ok(silent) => {
+                let since = |one: &SilentAuthority| {
+                    format!(
+                        "{} since {}",
+                        one.ods.as_str(),
+                        one.last_confirmed.to_rfc3339_opts(SecondsFormat::Secs, true)
+                    )
+                };
+                let told: Vec<String> = silent.iter().map(since).collect();
+                (Health::Warn, format!("Silent: {}.", told.join(", ")))
+            }
+            Err(_) => (Health::Fail, "When authorities were last heard can't be read.".to_owned()),
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 
 pub mod auditing;
 pub mod calendar;
+pub mod ends;
 pub mod gateway;
+pub mod lifecycle;
 pub mod limits;
 pub mod listing;
 pub mod look_up;
@@ -11,8 +13,12 @@ pub mod matching;
 pub mod measured;
 pub mod mesh;
 pub mod notifications;
+pub mod numbers;
 pub mod organizations;
 pub mod own_record;
+pub mod refusals;
+pub mod register;
+pub mod silence;
 pub mod subscriptions;
 pub mod types;
 pub mod upload;

@@ -7,7 +7,7 @@ use super::{
     gateway::{Error, Gateway},
     notifications::tellable,
     types::{
-        NhsNumber, Organization, ShownPlan,
+        NhsNumber, Organization, PlanPeriod, ShownPlan,
         child::{AuthorityChild, Inactive, NumberStatus},
         page::Place,
     },
@@ -144,9 +144,14 @@ impl Gateway {
         conn: &mut Conn,
         authority: &Organization,
         child: &AuthorityChild,
-        held: ChildPlan,
+        mut held: ChildPlan,
         day: NaiveDate,
     ) -> Result<ShownPlan, StoreError> {
+        if let Some(ended) = held.plan.ended
+            && let Some(period) = PlanPeriod::new(held.plan.period.start(), Some(ended.on))
+        {
+            held.plan.period = period;
+        }
         let person = store::person::get(conn, child.person_id)?;
         let birth = person.traced_birth_date.unwrap_or(child.demographics.birth_date);
         let (plan_type, period) = (held.plan.plan_type, held.plan.period);
@@ -166,6 +171,7 @@ impl Gateway {
             plan: held.plan,
             nhs_number: child.nhs_number,
             authority: authority.clone(),
+            last_confirmed: None,
         })
     }
 }

@@ -5,7 +5,7 @@ use chrono::NaiveDate;
 use super::{
     calendar::{birthday, days_after},
     limits::Limits,
-    types::{PlanPeriod, PlanType},
+    types::{PlanPeriod, PlanType, notice::EndedReason, plan::SystemEnd},
 };
 
 /// The last day of a plan as the rules see it, `None` while it is open.
@@ -35,6 +35,29 @@ pub fn closes(plan_type: PlanType, period: &PlanPeriod, birth_date: NaiveDate, l
         PlanType::ChildProtection | PlanType::LookedAfter => Some(birthday(birth_date, limits.adult_age)),
         PlanType::Unborn => effective_end(plan_type, period, limits).and_then(|end| end.succ_opt()),
     }
+}
+
+/// The end that a rule puts over the one that was sent, if that is later or missing, and the first day on which that is so.
+///
+/// CPP and LAC: the birthday of [`Limits::adult_age`] itself is the last day (the latest that an authority may send too),
+/// or the start where a corrected birth date lies before it. UCP: the last of [`Limits::unborn_longest_days`].
+pub fn ruled_end(
+    plan_type: PlanType,
+    period: &PlanPeriod,
+    birth_date: NaiveDate,
+    limits: &Limits,
+) -> Option<(SystemEnd, NaiveDate)> {
+    let (reason, on, from) = match plan_type {
+        PlanType::ChildProtection | PlanType::LookedAfter => {
+            let birthday = birthday(birth_date, limits.adult_age);
+            (EndedReason::Adult, birthday.max(period.start()), birthday)
+        }
+        PlanType::Unborn => {
+            let longest = days_after(period.start(), limits.unborn_longest_days);
+            (EndedReason::UnbornLimit, longest, days_after(longest, 1))
+        }
+    };
+    period.end().is_none_or(|end| end > on).then_some((SystemEnd { reason, on }, from))
 }
 
 /// Active: from the start to the end, both included, and the child not of age. One with a start in the future (which
@@ -92,6 +115,7 @@ mod tests {
         adult_age: 18,
         history_rows: 25,
         relist_hours: 24,
+        silent_hours: 36,
     };
 
     #[test]

@@ -16,12 +16,21 @@ pub struct Unavailable;
 pub trait Demographics: Send + Sync {
     /// What is known of each number, in the order of `numbers`.
     fn trace<'a>(&'a self, numbers: &'a [NhsNumber]) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>>;
+
+    /// True of the local register: what it says of stored numbers can be compared at any time.
+    fn is_register(&self) -> bool {
+        false
+    }
 }
 
 /// The local register of demographics.
 pub struct Register(pub Store);
 
 impl Demographics for Register {
+    fn is_register(&self) -> bool {
+        true
+    }
+
     fn trace<'a>(&'a self, numbers: &'a [NhsNumber]) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
         let numbers = numbers.to_vec();
         Box::pin(async move {

@@ -22,14 +22,17 @@ macro_rules! embedded {
 // One line for each file of the folder; a test holds the two together.
 const EMBEDDED: &[Embedded] = &embedded! {
     "CodeSystem" / "cpis-audit-detail",
-    "CodeSystem" / "cpis-notification-reason",
+    "CodeSystem" / "cpis-inactive-reason",
     "CodeSystem" / "cpis-notification-topic",
     "CodeSystem" / "cpis-organization",
+    "CodeSystem" / "cpis-record-ended-reason",
     "CodeSystem" / "cpis-upload-file-response",
     "CodeSystem" / "cpis-upload-record-response",
     "CodeSystem" / "england-flag-category-patient",
     "CodeSystem" / "spine-error-or-warning-code",
     "OperationDefinition" / "cpis-everything",
+    "OperationDefinition" / "cpis-inactive",
+    "OperationDefinition" / "cpis-refused-records",
     "OperationDefinition" / "cpis-subscription-events",
     "OperationDefinition" / "cpis-subscription-status",
     "OperationDefinition" / "cpis-validate",
@@ -45,6 +48,7 @@ const EMBEDDED: &[Embedded] = &embedded! {
     "StructureDefinition" / "cpis-subscription",
     "ValueSet" / "cpis-flag-category",
     "ValueSet" / "cpis-flag-code",
+    "ValueSet" / "cpis-inactive-reason",
     "ValueSet" / "cpis-notification-reason",
     "ValueSet" / "cpis-notification-topic",
     "ValueSet" / "cpis-plan-type",
@@ -105,6 +109,12 @@ impl Definitions {
         let on = |types: &Value| types.as_array().is_some_and(|types| types.iter().any(|one| one == resource_type));
         let mut found = self.of_type("OperationDefinition").filter(|one| text(one, "code") == code);
         found.find(|one| one.get("resource").is_some_and(on)).map(|one| text(one, "url"))
+    }
+
+    /// Canonical of the operation `$code` on the server as a whole, if it is defined here.
+    pub fn system_operation(&self, code: &str) -> Option<&str> {
+        let of_the_system = |one: &&Value| one.get("system") == Some(&Value::Bool(true)) && text(one, "code") == code;
+        self.of_type("OperationDefinition").find(of_the_system).map(|one| text(one, "url"))
     }
 
     /// Canonicals of the profiles on a resource type.
@@ -286,9 +296,10 @@ mod tests {
         let published: BTreeSet<String> =
             of("CodeSystem", "cpis-notification-topic").into_iter().map(|(code, _)| code).collect();
         assert_eq!(published, topics);
-        let inactive = InactiveReason::ALL.iter().map(|reason| (reason.code(), reason.display()));
-        let reasons = pairs(inactive.chain(EndedReason::ALL.iter().map(|reason| (reason.code(), reason.display()))));
-        assert_eq!(of("CodeSystem", "cpis-notification-reason"), reasons);
+        let inactive = pairs(InactiveReason::ALL.iter().map(|reason| (reason.code(), reason.display())));
+        assert_eq!(of("CodeSystem", "cpis-inactive-reason"), inactive);
+        let ended = pairs(EndedReason::ALL.iter().map(|reason| (reason.code(), reason.display())));
+        assert_eq!(of("CodeSystem", "cpis-record-ended-reason"), ended);
         let flag = pairs([(system::CPIS_FLAG, system::CPIS_FLAG_DISPLAY)]);
         assert_eq!(of("CodeSystem", "england-flag-category-patient"), flag);
         assert_eq!(of("ValueSet", "cpis-flag-code"), flag);

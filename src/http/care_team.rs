@@ -60,7 +60,7 @@ pub const PARAMETERS: &[Parameter] = searched_by![
 /// # Errors
 /// [`Refusal`] by design 4.
 pub async fn search(call: Call) -> Result<Answer, Refusal> {
-    let render = |shown: &ShownPlan| render::care_team(shown, View::Clinician, None).into();
+    let render = |shown: &ShownPlan| render::care_team(shown, View::Clinician).into();
     search_plans(&call, Search::of(&call, "CareTeam", PARAMETERS)?, render).await
 }
 
@@ -91,5 +91,5 @@ pub async fn search_plans(
 pub async fn read(call: Call) -> Result<Answer, Refusal> {
     let found = clinical::look_up(&call, Asked::plan("CareTeam", &call)?).await?;
     let shown = clinical::named_plan(&call, found)?;
-    Ok(Answer::ok(render::care_team(&shown, View::Clinician, None)))
+    Ok(Answer::ok(render::care_team(&shown, View::Clinician)))
 }

@@ -107,7 +107,7 @@ pub fn beside(set: &mut Searchset<'_>, call: &Call, number: &NhsNumber, found: &
     for shown in &found.plans {
         set.beside(Row::of(render::flag(shown, View::Clinician)));
         set.beside(Row::of(render::care_plan(shown, View::Clinician)));
-        set.beside(Row::of(render::care_team(shown, View::Clinician, None)));
+        set.beside(Row::of(render::care_team(shown, View::Clinician)));
     }
     for authority in found.authorities() {
         set.beside(Row::of(render::organization(authority)));

@@ -27,7 +27,7 @@ pub async fn get(call: Call) -> Result<Answer, Refusal> {
     for shown in &found.plans {
         set.matched(Row::of(render::flag(shown, View::Clinician)));
         set.matched(Row::of(render::care_plan(shown, View::Clinician)));
-        set.matched(Row::of(render::care_team(shown, View::Clinician, None)));
+        set.matched(Row::of(render::care_team(shown, View::Clinician)));
     }
     for authority in found.authorities() {
         set.matched(Row::of(render::organization(authority)));

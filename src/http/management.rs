@@ -15,7 +15,9 @@ pub fn configure(config: &mut ServiceConfig, gateway: Data<Gateway>) {
 
 async fn metrics(gateway: Data<Gateway>) -> HttpResponse {
     match gateway.metrics.exposition(&gateway.measured().await) {
-        Ok(text) => HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).content_type(CONTENT_TYPE).body(text),
+        Ok(text) => {
+            HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).content_type(CONTENT_TYPE).body(text)
+        }
         Err(_) => {
             tracing::error!("the metrics could not be written");
             HttpResponse::InternalServerError().finish()

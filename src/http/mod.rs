@@ -4,6 +4,7 @@
 mod answer;
 mod audit_event;
 mod bundle;
+pub mod by_mesh;
 mod care_plan;
 mod care_team;
 mod clinical;
@@ -14,6 +15,7 @@ mod everything;
 mod flag;
 mod health;
 mod history;
+mod inactive;
 mod keys;
 pub mod management;
 mod metadata;
@@ -26,6 +28,7 @@ mod precondition;
 mod prefer;
 mod query;
 mod refusal;
+mod refused_records;
 mod request_id;
 mod routes;
 pub mod sandbox;
@@ -34,6 +37,7 @@ pub mod service;
 mod subscription;
 mod unscheduled;
 mod upload;
+mod upload_status;
 mod validate;
 
 use actix_web::{

@@ -39,7 +39,7 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
     let found = clinical::look_up(&call, asked).await?;
     let mut set = Searchset::new(&call);
     for shown in &found.plans {
-        let plan = render::patient_flag(shown, None);
+        let plan = render::patient_flag(shown);
         set.matched(Row::of(plan.flag).with(plan.care_plan).with(plan.care_team));
     }
     set.superseded(&found);

@@ -9,10 +9,11 @@ use super::{
     answer::Answer,
     audit_event, bundle, care_plan, care_team, definitions,
     dispatch::{Call, OpenCall},
-    everything, flag, history, metadata, organization, patient, patient_flag, practitioner_role,
+    everything, flag, history, inactive, metadata, organization, patient, patient_flag, practitioner_role,
     refusal::{Case, Refusal},
+    refused_records,
     search::{Parameter, result::OF_ONE},
-    subscription, validate,
+    subscription, upload_status, validate,
 };
 use crate::cpis::types::{
     audit::Interaction,
@@ -55,6 +56,8 @@ pub struct Route {
     pub honours: &'static [&'static str],
     /// An update that may create.
     pub creates: bool,
+    /// An operation that takes what it is told: 202 and an outcome.
+    pub tells_only: bool,
     handled: Handled,
 }
 
@@ -85,6 +88,7 @@ macro_rules! route {
             about: $about,
             honours: &[],
             creates: false,
+            tells_only: false,
             handled: $handled,
         }
     };
@@ -239,6 +243,9 @@ impl Default for Routes {
         let others = [
             route!("GET", "/metadata", None, Operation, &[], metadata::PARAMETERS, Body::None, Handled::Open(metadata::metadata), "The CapabilityStatement of this server.").honours(&["If-None-Match"]),
             route!("POST", "", None, Batch, AUTHORITY, &[], Body::Resource("Bundle"), by!(bundle::upload), "An upload: a batch or transaction Bundle of an authority's records."),
+            route!("GET", "/upload-status/{id}", None, Operation, AUTHORITY, &[], Body::None, by!(upload_status::read), "How an own upload stands that was answered 202; its answer once it has one."),
+            route!("DELETE", "/upload-status/{id}", None, Operation, AUTHORITY, &[], Body::None, by!(upload_status::cancel), "Takes back an own upload that is not applied yet; of one that is, its answer is given no more."),
+            route!("GET", "/$refused-records", None, Operation, AUTHORITY, refused_records::PARAMETERS, Body::None, by!(refused_records::list), "The authority's refused records that no later upload has loaded."),
             route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, OF_ONE, Body::None, by!(care_team::read), "One plan's care team."),
             route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, OF_ONE, Body::None, by!(care_plan::read), "One plan."),
             route!("GET", "/PatientFlag", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::None, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
@@ -254,6 +261,7 @@ impl Default for Routes {
             route!("PUT", "/Patient", Some("Patient"), Update, AUTHORITY, patient::CRITERIA, Body::Resource("Patient"), by!(patient::update_by_criteria), "Replaces an authority's own data of the child that the criteria name."),
             route!("GET", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::None, by!(everything::get), "All that is held of a child: plans, authorities, accesses."),
             route!("POST", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(everything::post), "The same; for clients that keep numbers out of GET."),
+            route!("POST", "/Patient/{id}/$inactive", Some("Patient"), Operation, ADMINISTRATOR, &[], Body::Resource("Parameters"), by!(inactive::inactive), "Says that an NHS number is superseded, invalidated or retired; the answer is the same whatever is held.").told_only(),
             route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, OF_ONE, Body::None, by!(organization::read), "An organisation by ODS code.").honours(&["If-None-Match", "If-Modified-Since"]),
             route!("POST", "/Organization", Some("Organization"), Create, ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::create), "Registers an organisation under its ODS code."),
             route!("PUT", "/Organization/{id}", Some("Organization"), Update, AUTHORITY_OR_ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::update), "Replaces an authority's own name and phone numbers; for an administrator any organisation, or registers it.").may_create(),
@@ -365,6 +373,11 @@ impl Route {
         Self { creates: true, ..self }
     }
 
+    /// An operation that takes what it is told.
+    const fn told_only(self) -> Self {
+        Self { tells_only: true, ..self }
+    }
+
     fn fits(&self, below: &str) -> bool {
         let (mut pattern, mut path) = (self.path.split('/'), below.split('/'));
         loop {
@@ -432,6 +445,11 @@ impl Route {
                 caller.role.code()
             ),
         ))
+    }
+
+    /// Whether it takes an upload of many records, which may be larger than any other body.
+    pub fn is_upload(&self) -> bool {
+        self.method == "POST" && self.path.is_empty()
     }
 
     pub fn is_form(&self) -> bool {

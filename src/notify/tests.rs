@@ -196,6 +196,7 @@ fn open(directory: &TempDir, clock: &Clock) -> Gateway {
         limits: Limits::default(),
         demographics: Arc::new(Off),
         disclose_demographics: false,
+        uploads: crate::cpis::upload::turn::Uploads::default(),
         metrics: Metrics::default(),
     }
 }
@@ -259,12 +260,7 @@ impl World {
         self.subscribe_to(authority, endpoint, |new| new.end_ms = end.map(|end| end.timestamp_millis())).await
     }
 
-    async fn subscribe_to(
-        &self,
-        authority: usize,
-        endpoint: &str,
-        change: impl FnOnce(&mut NewSubscription),
-    ) -> Uuid {
+    async fn subscribe_to(&self, authority: usize, endpoint: &str, change: impl FnOnce(&mut NewSubscription)) -> Uuid {
         let (id, now_ms) = (Uuid::new_v4(), self.clock.now().timestamp_millis());
         let mut new = NewSubscription {
             id,
@@ -883,7 +879,9 @@ async fn one_dead_hook_of_many_authorities_delays_nobody() {
             duty_phone: None,
             part_of: None,
         };
-        (2..AUTHORITIES).map(|number| organization::create(tx.conn, &authority(number), 0)).collect::<Result<Vec<_>, _>>()
+        (2..AUTHORITIES)
+            .map(|number| organization::create(tx.conn, &authority(number), 0))
+            .collect::<Result<Vec<_>, _>>()
     });
     let authorities = [world.authorities.clone(), more.await.unwrap()].concat();
     assert_eq!(authorities.len(), AUTHORITIES);
@@ -941,11 +939,9 @@ async fn what_happens_is_counted() {
     hook.behave("/a", Behaviour::Answer(StatusCode::OK, None));
     let text = world.gateway.metrics.exposition(&world.gateway.measured().await).unwrap();
     let labels = "{channel=\"rest-hook\",topic=\"access\"}";
-    for (metric, value) in [
-        (&metrics::UNDELIVERABLE, "1.0"),
-        (&metrics::QUEUED, "2.0"),
-        (&metrics::OLDEST_SECONDS, "14400.0"),
-    ] {
+    for (metric, value) in
+        [(&metrics::UNDELIVERABLE, "1.0"), (&metrics::QUEUED, "2.0"), (&metrics::OLDEST_SECONDS, "14400.0")]
+    {
         let line = format!("{}{labels} {value}\n", metric.name);
         assert!(text.contains(&line), "{line}: {text}");
     }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::from_millis,
     cpis::types::{
-        audit::{AuditContent, AuditRow, AuditSearch, RequestEvent},
+        audit::{AuditContent, AuditRow, AuditSearch, Interaction, Outcome, RequestEvent, SystemEvent},
         caller::Author,
     },
 };
@@ -180,6 +180,14 @@ impl Tx<'_> {
     pub fn append_audit(&mut self, at: DateTime<Utc>, event: RequestEvent) -> Result<(), StoreError> {
         self.chain.append(self.conn, at, &AuditContent::Request(Box::new(event)))
     }
+
+    /// [`Tx::append_audit`] of a change that nobody's request made.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the row can't be written; the change must then fail.
+    pub fn append_system_audit(&mut self, at: DateTime<Utc>, event: SystemEvent) -> Result<(), StoreError> {
+        self.chain.append(self.conn, at, &AuditContent::System(Box::new(event)))
+    }
 }
 
 fn insert(conn: &mut Conn, head: Head, at: DateTime<Utc>, content: &AuditContent) -> Result<Head, StoreError> {
@@ -283,6 +291,20 @@ impl SearchColumns {
             AuditContent::ChainOpened { .. } => Self::of_chain("110120"),
             AuditContent::ChainClosed { .. } => Self::of_chain("110121"),
             AuditContent::Request(event) => Self::of_request(event),
+            AuditContent::System(event) => Self::of_system(event),
+        }
+    }
+
+    fn of_system(event: &SystemEvent) -> Self {
+        Self {
+            patient: event.patient.map(|number| number.as_str().to_owned()),
+            agent: Some(event.by.clone()),
+            action: Some(Interaction::Update.action().to_string()),
+            outcome: Some(Outcome::Success.code().to_owned()),
+            event_type: "110100".to_owned(),
+            subtype: Interaction::Update.code().to_owned(),
+            entity: event.entity.as_ref().map(|e| format!("{}/{}", e.resource, e.id)),
+            ..Self::default()
         }
     }
 

@@ -5,8 +5,8 @@ use diesel::prelude::*;
 
 use super::{
     Conn, StoreError,
-    history::{Recording, Span, counting, histories, settled_below, walk},
-    schema::{authority_child, authority_child_version as version, person},
+    history::{NO_UPLOAD, Recording, Span, counting, histories, settled_below, walk},
+    schema::{authority_child, authority_child_version as version, person, upload},
 };
 use crate::{
     clock::from_millis,
@@ -41,7 +41,7 @@ pub fn of_persons(conn: &mut Conn, persons: &[i64]) -> Result<Vec<OwnedChild>, S
         .order(authority_child::id)
         .select(KEYS)
         .load(conn)?;
-    newest_versions(conn, rows)
+    newest_versions(conn, rows, NO_UPLOAD)
 }
 
 /// One authority's own children of these persons, by ascending key.
@@ -49,8 +49,30 @@ pub fn of_persons(conn: &mut Conn, persons: &[i64]) -> Result<Vec<OwnedChild>, S
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn of_authority(conn: &mut Conn, authority: i64, persons: &[i64]) -> Result<Vec<AuthorityChild>, StoreError> {
-    let owned = of_persons(conn, persons)?;
-    Ok(owned.into_iter().filter(|o| o.authority_id == authority).map(|o| o.child).collect())
+    of_authority_to(conn, authority, persons, NO_UPLOAD)
+}
+
+/// [`of_authority`] as an upload sees them while it is judged.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn of_authority_to(
+    conn: &mut Conn,
+    authority: i64,
+    persons: &[i64],
+    upload: i64,
+) -> Result<Vec<AuthorityChild>, StoreError> {
+    if persons.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<KeyRow> = authority_child::table
+        .inner_join(person::table)
+        .filter(authority_child::person_id.eq_any(persons.to_vec()))
+        .filter(authority_child::authority_id.eq(authority))
+        .order(authority_child::id)
+        .select(KEYS)
+        .load(conn)?;
+    Ok(newest_versions(conn, rows, upload)?.into_iter().map(|owned| owned.child).collect())
 }
 
 /// The child of a key.
@@ -60,7 +82,7 @@ pub fn of_authority(conn: &mut Conn, authority: i64, persons: &[i64]) -> Result<
 pub fn get(conn: &mut Conn, id: i64) -> Result<Option<OwnedChild>, StoreError> {
     let rows: Vec<KeyRow> =
         authority_child::table.inner_join(person::table).filter(authority_child::id.eq(id)).select(KEYS).load(conn)?;
-    Ok(newest_versions(conn, rows)?.pop())
+    Ok(newest_versions(conn, rows, NO_UPLOAD)?.pop())
 }
 
 /// At most `limit` of an authority's own children, by their keys from `place` on, and the key to read on from: none when
@@ -88,7 +110,7 @@ pub fn page(
     let rows: Vec<KeyRow> = query.load(conn)?;
     let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let last = rows.last().map(|(key, ..)| *key).filter(|_| full);
-    Ok((newest_versions(conn, rows)?.into_iter().map(|owned| owned.child).collect(), last))
+    Ok((newest_versions(conn, rows, NO_UPLOAD)?.into_iter().map(|owned| owned.child).collect(), last))
 }
 
 #[derive(Queryable, Selectable)]
@@ -104,10 +126,10 @@ struct VersionRow {
     recorded_ms: i64,
 }
 
-fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>) -> Result<Vec<OwnedChild>, StoreError> {
+fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>, upload: i64) -> Result<Vec<OwnedChild>, StoreError> {
     let mut owned = Vec::with_capacity(keys.len());
     for key in keys {
-        let newest: Option<VersionRow> = counting!(version)
+        let newest: Option<VersionRow> = counting!(version, to upload)
             .filter(version::child_id.eq(key.0))
             .order(version::version.desc())
             .select(VersionRow::as_select())
@@ -213,6 +235,7 @@ pub fn add_version(
     local_id: Option<&str>,
     recording: Recording,
 ) -> Result<i64, StoreError> {
+    set_due(conn, child_id, Some(LONG_DUE))?;
     let last: Option<i64> =
         version::table.filter(version::child_id.eq(child_id)).select(diesel::dsl::max(version::version)).first(conn)?;
     let next = last.unwrap_or(0) + 1;
@@ -230,4 +253,63 @@ pub fn add_version(
         ))
         .execute(conn)?;
     Ok(next)
+}
+
+/// The day of what changed since it was last looked at ([`due`]).
+pub(super) const LONG_DUE: NaiveDate = match NaiveDate::from_ymd_opt(2000, 1, 1) {
+    Some(day) => day,
+    None => NaiveDate::MIN,
+};
+
+/// A child whose plans may have to be ended by the system, or their ends taken back.
+#[derive(Clone, Copy)]
+pub struct DueChild {
+    pub id: i64,
+    pub authority: i64,
+    pub nhs_number: NhsNumber,
+}
+
+/// At most `limit` children whose day has come, the longest due first. Those of an authority with a staged upload wait:
+/// its versions don't count yet, and one of the system's would stand over them.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn due(conn: &mut Conn, today: NaiveDate, limit: i64) -> Result<Vec<DueChild>, StoreError> {
+    let staged = upload::table
+        .filter(upload::authority_id.eq(authority_child::authority_id))
+        .filter(upload::state.eq(super::upload::STAGED));
+    let rows: Vec<(i64, i64, String)> = authority_child::table
+        .inner_join(person::table)
+        .filter(authority_child::due_date.le(today))
+        .filter(diesel::dsl::not(diesel::dsl::exists(staged)))
+        .order((authority_child::due_date, authority_child::id))
+        .limit(limit)
+        .select((authority_child::id, authority_child::authority_id, person::nhs_number))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(id, authority, number)| {
+            let nhs_number = NhsNumber::parse(&number).map_err(|_| StoreError::Corrupt("person.nhs_number"))?;
+            Ok(DueChild { id, authority, nhs_number })
+        })
+        .collect()
+}
+
+/// Says when a child's plans are to be looked at next; never for `None`.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn set_due(conn: &mut Conn, id: i64, day: Option<NaiveDate>) -> Result<(), StoreError> {
+    diesel::update(authority_child::table.find(id)).set(authority_child::due_date.eq(day)).execute(conn)?;
+    Ok(())
+}
+
+/// Has the plans of every child of a person looked at.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn all_due(conn: &mut Conn, person_id: i64) -> Result<(), StoreError> {
+    diesel::update(authority_child::table.filter(authority_child::person_id.eq(person_id)))
+        .set(authority_child::due_date.eq(LONG_DUE))
+        .execute(conn)?;
+    Ok(())
 }

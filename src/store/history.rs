@@ -42,7 +42,19 @@ macro_rules! counting {
             $version::upload_id.is_null().or($crate::store::schema::upload::state.eq($crate::store::upload::APPLIED)),
         )
     };
+    // As an upload sees them while it is judged: its own versions too.
+    ($version:ident, to $upload:expr) => {
+        $version::table.left_join($crate::store::schema::upload::table).filter(
+            $version::upload_id
+                .is_null()
+                .or($crate::store::schema::upload::state.eq($crate::store::upload::APPLIED))
+                .or($version::upload_id.eq($upload)),
+        )
+    };
 }
+
+/// The key of no upload: to it only those versions count that count for everybody.
+pub(super) const NO_UPLOAD: i64 = 0;
 
 /// Reads the histories of a table of versions, whose rows the file's own `recorded` turns into `$content`: `at` one version,
 /// `history` a page of one `$owner`, numbered by version, with the total of all pages; `of_type` a page of the rows of a
@@ -188,8 +200,8 @@ pub(super) fn walk<R>(
 #[derive(Clone, Copy, Debug)]
 pub struct Recording {
     pub authority: i64,
-    /// Key of the upload.
-    pub upload: i64,
+    /// Key of the upload; none of a version by the system.
+    pub upload: Option<i64>,
     /// Milliseconds since 1970.
     pub recorded_ms: i64,
 }
@@ -201,7 +213,16 @@ impl Recording {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub fn begin(conn: &mut Conn, authority: i64, upload: i64, now_ms: i64) -> Result<Self, StoreError> {
+        Ok(Self { upload: Some(upload), ..Self::by_system(conn, authority, now_ms)? })
+    }
+
+    /// [`Recording::begin`] of versions that no upload brought: they count at once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub fn by_system(conn: &mut Conn, authority: i64, now_ms: i64) -> Result<Self, StoreError> {
         let newest = plan::last_recorded(conn, authority)?.max(child::last_recorded(conn, authority)?);
-        Ok(Self { authority, upload, recorded_ms: newest.map_or(now_ms, |newest| newest.max(now_ms)) })
+        let recorded_ms = newest.map_or(now_ms, |newest| newest.max(now_ms));
+        Ok(Self { authority, upload: None, recorded_ms })
     }
 }

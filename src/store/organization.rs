@@ -92,6 +92,68 @@ pub fn get_all(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Organization>, StoreE
     rows.into_iter().map(Organization::try_from).collect()
 }
 
+/// [`get_all`], each with when a change of it was last applied (milliseconds).
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn get_all_confirmed(conn: &mut Conn, ids: &[i64]) -> Result<Vec<(Organization, Option<i64>)>, StoreError> {
+    let rows: Vec<(OrganizationRow, Option<i64>)> = organization::table
+        .filter(organization::id.eq_any(ids.to_vec()))
+        .select((OrganizationRow::as_select(), organization::confirmed_ms))
+        .load(conn)?;
+    rows.into_iter().map(|(row, confirmed_ms)| Ok((row.try_into()?, confirmed_ms))).collect()
+}
+
+/// An authority from which nothing has come for some time.
+#[derive(Clone, Debug)]
+pub struct Silent {
+    pub id: i64,
+    pub ods: OdsCode,
+    pub name: String,
+    /// When a change of it was last applied; milliseconds.
+    pub confirmed_ms: i64,
+    /// When an alert was last raised.
+    pub alert_ms: Option<i64>,
+}
+
+/// At most `limit` active authorities that have sent something, the last before or at `before_ms`; the longest silent first.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn silent(conn: &mut Conn, before_ms: i64, limit: i64) -> Result<Vec<Silent>, StoreError> {
+    type Row = (i64, String, String, Option<i64>, Option<i64>);
+    let rows: Vec<Row> = organization::table
+        .filter(organization::kind.eq(OrganizationKind::LocalAuthority.code()).and(organization::active.eq(true)))
+        .filter(organization::confirmed_ms.le(before_ms))
+        .order((organization::confirmed_ms, organization::id))
+        .limit(limit)
+        .select((
+            organization::id,
+            organization::ods,
+            organization::name,
+            organization::confirmed_ms,
+            organization::silent_alert_ms,
+        ))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(id, ods, name, confirmed_ms, alert_ms)| {
+            let ods = OdsCode::parse(&ods).map_err(|_| StoreError::Corrupt("organization.ods"))?;
+            Ok(Silent { id, ods, name, confirmed_ms: confirmed_ms.unwrap_or_default(), alert_ms })
+        })
+        .collect()
+}
+
+/// Keeps when alerts were raised.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn mark_alerted(conn: &mut Conn, ids: &[i64], now_ms: i64) -> Result<(), StoreError> {
+    diesel::update(organization::table.filter(organization::id.eq_any(ids.to_vec())))
+        .set(organization::silent_alert_ms.eq(now_ms))
+        .execute(conn)?;
+    Ok(())
+}
+
 type Backend = <Conn as diesel::Connection>::Backend;
 type Condition<'a> = Box<dyn BoxableExpression<organization::table, Backend, SqlType = Bool> + 'a>;
 

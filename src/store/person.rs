@@ -17,6 +17,11 @@ pub struct Person {
     pub nhs_number: NhsNumber,
     pub status: NumberStatus,
     pub traced_birth_date: Option<NaiveDate>,
+    /// What the number is under a restriction, where that is not current or superseded.
+    pub beneath: Option<NumberStatus>,
+    pub deceased: bool,
+    /// What the register said of it when it was last compared.
+    pub register_seen: Option<String>,
 }
 
 /// "The child" of a look-up: the person at the end of the alias chain and all that lead to it. A retired number is
@@ -33,17 +38,38 @@ pub struct Child {
     pub restricted: bool,
 }
 
-type Row = (i64, String, String, Option<NaiveDate>);
+type Row = (i64, String, String, Option<NaiveDate>, Option<String>, bool, Option<String>);
+type Columns = (
+    person::id,
+    person::nhs_number,
+    person::status,
+    person::traced_birth_date,
+    person::beneath,
+    person::deceased,
+    person::register_seen,
+);
 
-const COLUMNS: (person::id, person::nhs_number, person::status, person::traced_birth_date) =
-    (person::id, person::nhs_number, person::status, person::traced_birth_date);
+const COLUMNS: Columns = (
+    person::id,
+    person::nhs_number,
+    person::status,
+    person::traced_birth_date,
+    person::beneath,
+    person::deceased,
+    person::register_seen,
+);
 
-fn person_of((id, number, status, traced_birth_date): Row) -> Result<Person, StoreError> {
+fn person_of(row: Row) -> Result<Person, StoreError> {
+    let (id, number, status, traced_birth_date, beneath, deceased, register_seen) = row;
+    let status_of = |code: &str| NumberStatus::from_code(code).ok_or(StoreError::Corrupt("person.status"));
     Ok(Person {
         id,
         nhs_number: NhsNumber::parse(&number).map_err(|_| StoreError::Corrupt("person.nhs_number"))?,
-        status: NumberStatus::from_code(&status).ok_or(StoreError::Corrupt("person.status"))?,
+        status: status_of(&status)?,
         traced_birth_date,
+        beneath: beneath.as_deref().map(status_of).transpose()?,
+        deceased,
+        register_seen,
     })
 }
 
@@ -53,6 +79,22 @@ pub fn find(conn: &mut Conn, number: &NhsNumber) -> Result<Option<Person>, Store
     let row: Option<Row> =
         person::table.filter(person::nhs_number.eq(number.as_str())).select(COLUMNS).first(conn).optional()?;
     row.map(person_of).transpose()
+}
+
+/// Those of these numbers that are known, at most some hundreds at once.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn find_all(conn: &mut Conn, numbers: &[NhsNumber]) -> Result<Vec<Person>, StoreError> {
+    let mut found = Vec::new();
+    for some in numbers.chunks(500) {
+        let some: Vec<&str> = some.iter().map(NhsNumber::as_str).collect();
+        let rows: Vec<Row> = person::table.filter(person::nhs_number.eq_any(some)).select(COLUMNS).load(conn)?;
+        for row in rows {
+            found.push(person_of(row)?);
+        }
+    }
+    Ok(found)
 }
 
 /// The person of a surrogate key.
@@ -96,7 +138,11 @@ pub fn child(conn: &mut Conn, number: &NhsNumber) -> Result<Option<Child>, Store
     Ok(Some(Child { asked, end, persons, restricted }))
 }
 
-fn replacing(conn: &mut Conn, id: i64) -> Result<Option<i64>, StoreError> {
+/// The person that superseded this one.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn replacing(conn: &mut Conn, id: i64) -> Result<Option<i64>, StoreError> {
     Ok(alias::table.find(id).select(alias::replacing_person_id).first(conn).optional()?)
 }
 
@@ -116,7 +162,8 @@ pub fn find_or_create(conn: &mut Conn, number: &NhsNumber) -> Result<Person, Sto
 /// [`StoreError`] when the database fails.
 pub fn set_traced_birth_date(conn: &mut Conn, id: i64, birth_date: NaiveDate) -> Result<(), StoreError> {
     diesel::update(person::table.find(id)).set(person::traced_birth_date.eq(birth_date)).execute(conn)?;
-    Ok(())
+    // The day on which the child comes of age is another one.
+    super::child::all_due(conn, id)
 }
 
 /// Changes a number's state.
@@ -126,6 +173,68 @@ pub fn set_traced_birth_date(conn: &mut Conn, id: i64, birth_date: NaiveDate) ->
 pub fn set_status(conn: &mut Conn, id: i64, status: NumberStatus) -> Result<(), StoreError> {
     diesel::update(person::table.find(id)).set(person::status.eq(status.code())).execute(conn)?;
     Ok(())
+}
+
+/// Keeps what a number is under a restriction.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn set_beneath(conn: &mut Conn, id: i64, beneath: Option<NumberStatus>) -> Result<(), StoreError> {
+    let beneath = beneath.map(NumberStatus::code);
+    diesel::update(person::table.find(id)).set(person::beneath.eq(beneath)).execute(conn)?;
+    Ok(())
+}
+
+/// Keeps whether the person has died.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn set_deceased(conn: &mut Conn, id: i64, deceased: bool) -> Result<(), StoreError> {
+    diesel::update(person::table.find(id)).set(person::deceased.eq(deceased)).execute(conn)?;
+    Ok(())
+}
+
+/// Keeps what the register said of a number, so that only what it says anew counts.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn set_register_seen(conn: &mut Conn, id: i64, said: &str) -> Result<(), StoreError> {
+    diesel::update(person::table.find(id)).set(person::register_seen.eq(said)).execute(conn)?;
+    Ok(())
+}
+
+/// At most `limit` persons with a key above `after`, by ascending key.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn page(conn: &mut Conn, after: i64, limit: i64) -> Result<Vec<Person>, StoreError> {
+    let rows: Vec<Row> =
+        person::table.filter(person::id.gt(after)).order(person::id).limit(limit).select(COLUMNS).load(conn)?;
+    rows.into_iter().map(person_of).collect()
+}
+
+/// Forgets that a number was superseded: the one row of a merge.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn remove_alias(conn: &mut Conn, old: i64) -> Result<(), StoreError> {
+    diesel::delete(alias::table.find(old)).execute(conn)?;
+    Ok(())
+}
+
+/// True if `old` is at the end of the chain that begins at `replacing_id`, or on it: an alias between them would be a loop.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn leads_to(conn: &mut Conn, replacing_id: i64, old: i64) -> Result<bool, StoreError> {
+    let mut at = Some(replacing_id);
+    while let Some(id) = at {
+        if id == old {
+            return Ok(true);
+        }
+        at = replacing(conn, id)?;
+    }
+    Ok(false)
 }
 
 /// Stores that `old` was superseded by `replacing`; a loop is refused, and so is any alias of a retired number. A number
@@ -138,12 +247,8 @@ pub fn supersede(conn: &mut Conn, old: i64, replacing_id: i64, since_ms: i64) ->
     if was == NumberStatus::Retired || get(conn, replacing_id)?.status == NumberStatus::Retired {
         return Err(StoreError::Database("a retired number has no alias"));
     }
-    let mut at = Some(replacing_id);
-    while let Some(id) = at {
-        if id == old {
-            return Err(StoreError::Database("an alias must not close a loop"));
-        }
-        at = replacing(conn, id)?;
+    if leads_to(conn, replacing_id, old)? {
+        return Err(StoreError::Database("an alias must not close a loop"));
     }
     diesel::insert_into(alias::table)
         .values((

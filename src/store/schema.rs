@@ -16,6 +16,7 @@ diesel::table! {
         succeeded_by -> Nullable<Text>,
         version -> BigInt,
         updated_ms -> BigInt,
+        silent_alert_ms -> Nullable<BigInt>,
         confirmed_ms -> Nullable<BigInt>,
     }
 }
@@ -57,6 +58,7 @@ diesel::table! {
         birth_date -> Date,
         status -> Text,
         replaced_by -> Nullable<Text>,
+        deceased -> Bool,
     }
 }
 
@@ -66,6 +68,9 @@ diesel::table! {
         nhs_number -> Text,
         status -> Text,
         traced_birth_date -> Nullable<Date>,
+        beneath -> Nullable<Text>,
+        deceased -> Bool,
+        register_seen -> Nullable<Text>,
     }
 }
 
@@ -91,6 +96,7 @@ diesel::table! {
         records -> BigInt,
         file_code -> Nullable<Text>,
         answer -> Nullable<Binary>,
+        reminded_ms -> Nullable<BigInt>,
         mesh_message -> Nullable<Text>,
         judged -> BigInt,
         form -> Nullable<Text>,
@@ -117,6 +123,7 @@ diesel::table! {
         id -> BigInt,
         authority_id -> BigInt,
         person_id -> BigInt,
+        due_date -> Nullable<Date>,
     }
 }
 
@@ -142,6 +149,7 @@ diesel::table! {
         child_id -> BigInt,
         plan_type -> Text,
         created_ms -> BigInt,
+        ended_told -> Nullable<Text>,
     }
 }
 
@@ -157,6 +165,8 @@ diesel::table! {
         local_id -> Nullable<Text>,
         deleted -> Bool,
         recorded_ms -> BigInt,
+        ended_by -> Nullable<Text>,
+        ended_on -> Nullable<Date>,
     }
 }
 
@@ -401,6 +411,7 @@ diesel::joinable!(authority_child -> person (person_id));
 diesel::joinable!(authority_child_version -> upload (upload_id));
 diesel::joinable!(plan -> authority_child (child_id));
 diesel::joinable!(plan_version -> upload (upload_id));
+diesel::joinable!(upload_record -> upload (upload_id));
 diesel::joinable!(access_listing -> access (access_id));
 diesel::joinable!(delivery -> outbox (outbox_id));
 diesel::joinable!(delivery -> subscription (subscription_id));

@@ -376,9 +376,7 @@ pub fn heartbeat_sent(
     match failed_until_ms {
         None => contacted(conn, key, now_ms),
         Some(at_ms) => {
-            diesel::update(subscription::table.find(key))
-                .set(subscription::heartbeat_at_ms.eq(at_ms))
-                .execute(conn)?;
+            diesel::update(subscription::table.find(key)).set(subscription::heartbeat_at_ms.eq(at_ms)).execute(conn)?;
             Ok(())
         }
     }

@@ -149,6 +149,17 @@ async fn corrected(app: &TestApp, kept: &mut Kept) {
     let mut new = crate::harness::authority("Z9D", "SOUTH PATTERNSHIRE COUNCIL", "01632960177");
     new["type"] = json!([{"coding": [council]}]);
     kept.exchange("create-Organization", &new, app.administrator().post("/Organization", &new).await);
+    let unknown =
+        authority.post("/Flag", &Child { number: number(1_003), ..robin.clone() }.flag("Z9A", CPP, "2026-11-02", None));
+    assert_eq!(unknown.await.status, 422);
+    kept.answer("refused-records", authority.get("/$refused-records").await);
+    let replaced = json!({"resourceType": "Parameters", "parameter": [
+        {"name": "reason", "valueCode": "superseded"},
+        {"name": "replacedBy",
+         "valueIdentifier": {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": number(1_002).as_str()}},
+    ]});
+    let path = format!("/Patient/{}/$inactive", number(1_001).as_str());
+    kept.exchange("inactive-Patient", &replaced, app.administrator().post(&path, &replaced).await);
     kept.answer("vread-Organization", authority.get("/Organization/Z9A/_history/1").await);
     kept.answer("history-Organization", authority.get("/Organization/Z9A/_history").await);
 }
@@ -257,7 +268,7 @@ async fn refused_changes(app: &TestApp, kept: &mut Kept) {
     kept.refusal(415, "content-type", &authority.send("POST", "/Flag", Some(("text/plain", b"{}".to_vec()))).await);
     let longest = usize::try_from(app.settings().limits.body_bytes).expect("a length");
     let long = vec![b' '; longest + 1];
-    kept.refusal(413, "body", &authority.send("POST", "", Some(("application/fhir+json", long))).await);
+    kept.refusal(413, "body", &authority.send("POST", "/Flag", Some(("application/fhir+json", long))).await);
     assert_eq!(authority.delete(&path).await.status, 204);
     kept.refusal(410, "deleted", &authority.get(&path).await);
     // Another writer is always there first.

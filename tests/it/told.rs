@@ -49,7 +49,13 @@ async fn write(app: &TestApp, change: impl Fn(&mut Tx<'_>) -> Result<(), StoreEr
 }
 
 /// What becomes of a number, in one transaction with what its authority is told.
-pub async fn tell_inactive(app: &TestApp, ods_code: &str, number: NhsNumber, reason: InactiveReason, by: Option<NhsNumber>) {
+pub async fn tell_inactive(
+    app: &TestApp,
+    ods_code: &str,
+    number: NhsNumber,
+    reason: InactiveReason,
+    by: Option<NhsNumber>,
+) {
     let (code, at) = (ods(ods_code), app.clock.now());
     write(app, move |tx| {
         let authority = store::organization::find(tx.conn, &code)?.expect("the authority").id;
@@ -287,7 +293,8 @@ fn is_signed(keys: &Value, sent: &Sent, body: &[u8]) -> bool {
     let x = URL_SAFE_NO_PAD.decode(keys["keys"][0]["x"].as_str().unwrap()).unwrap();
     let key = PKey::public_key_from_raw_bytes(&x, Id::ED25519).unwrap();
     let signature = STANDARD.decode(sent.headers["webhook-signature"].strip_prefix("v1a,").unwrap()).unwrap();
-    let signed = [sent.headers["webhook-id"].as_bytes(), b".", sent.headers["webhook-timestamp"].as_bytes(), b".", body];
+    let signed =
+        [sent.headers["webhook-id"].as_bytes(), b".", sent.headers["webhook-timestamp"].as_bytes(), b".", body];
     Verifier::new_without_digest(&key).unwrap().verify_oneshot(&signature, &signed.concat()).unwrap()
 }
 

@@ -85,7 +85,9 @@ mod tests {
         let sandbox = Sandbox::open(keys.path()).unwrap();
         let everybody = Population::on("2026-11-23".parse().unwrap());
         let directory = Directory::of(&everybody, "seed", "http://127.0.0.1:8080/cpis/FHIR/R4".to_owned()).unwrap();
-        let text = banner(&sandbox, &directory, ("http://127.0.0.1:8080", ([127, 0, 0, 1], 9000).into()), "data", Utc::now()).unwrap();
+        let text =
+            banner(&sandbox, &directory, ("http://127.0.0.1:8080", ([127, 0, 0, 1], 9000).into()), "data", Utc::now())
+                .unwrap();
         assert!(text.contains("SYNTHETIC DATA") && text.contains("http://127.0.0.1:8080/docs\n"), "{text}");
         assert!(text.contains("http://127.0.0.1:9000/metrics\n"), "{text}");
         let commands: Vec<&str> = text.lines().filter(|line| line.starts_with("curl ")).collect();

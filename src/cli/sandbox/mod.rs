@@ -110,7 +110,8 @@ impl Prepared {
         self.directory.write(&self.data_dir)?;
         let root = self.directory.base_url.strip_suffix(&settings.base_path).unwrap_or(&self.directory.base_url);
         let sandbox = Sandbox::open(&self.data_dir)?;
-        let text = banner::banner(&sandbox, &self.directory, (root, management), &self.data_dir.display().to_string(), now)?;
+        let text =
+            banner::banner(&sandbox, &self.directory, (root, management), &self.data_dir.display().to_string(), now)?;
         let mut out = io::stdout().lock();
         // A closed standard output is no reason not to serve.
         let _shown = out.write_all(text.as_bytes()).and_then(|()| out.flush());

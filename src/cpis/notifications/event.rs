@@ -30,7 +30,8 @@ impl Gateway {
             }
             Notice::InactiveNumber { nhs_number, reason, replaced_by } => {
                 *replaced_by = tellable(conn, nhs_number, *replaced_by)?;
-                let inactive = Inactive { reason: *reason, replaced_by: *replaced_by, since: told.created, holds: true };
+                let inactive =
+                    Inactive { reason: *reason, replaced_by: *replaced_by, since: told.created, holds: true };
                 let child = own_record::own_child(conn, &authority, nhs_number)?;
                 Named::Child(child.map(|child| Box::new(AuthorityChild { inactive: Some(inactive), ..child })))
             }

@@ -200,8 +200,11 @@ impl Gateway {
                 let keys: Vec<i64> = part.iter().map(|row| row.key).collect();
                 let context = RequestContext::internal(command, self.clock.now());
                 let mut event = RequestEvent::by(Interaction::Update, AuditAgent::operator(), &context);
-                event.entity =
-                    Some(EntityRef { resource: "Subscription".to_owned(), id: subscription.to_string(), version: None });
+                event.entity = Some(EntityRef {
+                    resource: "Subscription".to_owned(),
+                    id: subscription.to_string(),
+                    version: None,
+                });
                 event.result = Some(QueryResult::of(part, |row| row.notification.to_string()));
                 let clock = self.clock.clone();
                 let write = self.store.write(Vec::new(), move |tx| {

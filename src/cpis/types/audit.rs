@@ -176,6 +176,9 @@ pub struct RequestEvent {
     pub result: Option<QueryResult>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub upload: Option<Uuid>,
+    /// What was said of the patient's number ([`NumberChange::code`](super::child::NumberChange::code)).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub change: Option<String>,
 }
 
 impl RequestEvent {
@@ -201,8 +204,25 @@ impl RequestEvent {
             listing: Vec::new(),
             result: None,
             upload: None,
+            change: None,
         }
     }
+}
+
+/// A change that nobody's request made: the system ended a record, or the register says something new of a number.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SystemEvent {
+    /// What did it: `lifecycle`, `register`, `operator`.
+    pub by: String,
+    /// What it did: a code of what became of a number, or why a record ended.
+    pub change: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub patient: Option<NhsNumber>,
+    /// The authority whose record it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub organization: Option<OdsCode>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entity: Option<EntityRef>,
 }
 
 /// The content of one audit row.
@@ -220,6 +240,7 @@ pub enum AuditContent {
         by: String,
     },
     Request(Box<RequestEvent>),
+    System(Box<SystemEvent>),
 }
 
 /// An audit row as read back.
@@ -278,4 +299,4 @@ impl Span {
     }
 }
 
-masked_debug!(EntityRef, AuditAgent, RequestEvent);
+masked_debug!(EntityRef, AuditAgent, RequestEvent, SystemEvent);

@@ -88,6 +88,63 @@ impl NumberStatus {
     }
 }
 
+/// What is said of a number: by an administrator, by demographics, or by the register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberChange {
+    /// Valid and in use, whatever was said before: takes an alias, a restriction, a retirement back.
+    Current,
+    Superseded(NhsNumber),
+    /// Not a valid number any more, without a replacement.
+    Invalidated,
+    /// Given up, at an adoption for instance: joined to no other number, ever.
+    Retired,
+    /// The record is sensitive: nothing of it is shown to clinicians.
+    Restricted,
+    /// The restriction alone is taken back.
+    Unrestricted,
+    Deceased,
+    /// The death was recorded in error.
+    Alive,
+}
+
+impl NumberChange {
+    /// As the audit has it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Superseded(_) => "superseded",
+            Self::Invalidated => "invalidated",
+            Self::Retired => "retired",
+            Self::Restricted => "restricted",
+            Self::Unrestricted => "unrestricted",
+            Self::Deceased => "deceased",
+            Self::Alive => "alive",
+        }
+    }
+}
+
+/// What the local register says of a number. `Debug` is masked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegisterEntry {
+    pub nhs_number: NhsNumber,
+    pub demographics: Demographics,
+    pub status: NumberStatus,
+    /// Of a superseded number, and of no other.
+    pub replaced_by: Option<NhsNumber>,
+    pub deceased: bool,
+}
+
+impl RegisterEntry {
+    /// What it says of the number itself, to tell whether that is new.
+    pub fn statement(&self) -> String {
+        let replaced_by = self.replaced_by.as_ref().map_or("", NhsNumber::as_str);
+        format!("{} {replaced_by} {}", self.status.code(), if self.deceased { "deceased" } else { "" })
+    }
+
+    /// [`RegisterEntry::statement`] of a number about which there is nothing to say; what was never compared counts so.
+    pub const NOTHING_TO_SAY: &'static str = "current  ";
+}
+
 /// What demographics know of a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trace {
@@ -101,4 +158,4 @@ pub enum Trace {
     NotTraced,
 }
 
-masked_debug!(AuthorityChild, Inactive);
+masked_debug!(AuthorityChild, Inactive, RegisterEntry);

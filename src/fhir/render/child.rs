@@ -52,17 +52,15 @@ pub fn patient_for_owner(child: &AuthorityChild, base_url: &str) -> Patient {
     let nhs_number = match child.inactive_number() {
         None => nhs_identifier(number),
         Some(inactive) => Identifier {
-            extension: vec![notification::reason(base_url, inactive.reason.code(), inactive.reason.display())],
+            extension: vec![notification::inactive_reason(base_url, inactive.reason)],
             r#use: Some("old".to_owned()),
             period: Some(Period { start: None, end: Some(inactive.since.into()) }),
             ..nhs_identifier(number)
         },
     };
     let replaced_by = child.inactive_number().and_then(|inactive| inactive.replaced_by);
-    let link = replaced_by.map(|replacing| PatientLink {
-        other: subject_identifier(&replacing),
-        kind: "replaced-by".to_owned(),
-    });
+    let link = replaced_by
+        .map(|replacing| PatientLink { other: subject_identifier(&replacing), kind: "replaced-by".to_owned() });
     let local = child.local_id.as_ref().map(|id| Identifier::new(system::LOCAL_ID, id));
     Patient {
         id: Some(number.as_str().to_owned()),

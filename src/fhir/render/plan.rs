@@ -1,12 +1,12 @@
 //! A plan as `Flag`, `CarePlan` and `CareTeam`, which share its id (design 2 and 3), and in the shape of the
 //! Patient Flag API (examples.md 8).
 
-use chrono::{DateTime, NaiveDate, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::{View, nhs_identifier, ods_identifier, organization_reference, patient_reference};
 use crate::{
-    cpis::types::{Organization, ShownPlan},
+    cpis::types::{Organization, ShownPlan, plan::last_changed},
     fhir::{
         datatype::{Annotation, CodeableConcept, Coding, ContactPoint, Extension, Identifier, Meta, Period, Reference},
         resource::{CarePlan, CareTeam, Flag, Provenance, ProvenanceAgent},
@@ -68,11 +68,10 @@ pub fn care_plan(shown: &ShownPlan, view: View) -> CarePlan {
     }
 }
 
-/// The plan as a `CareTeam`: the authority and its telephone numbers. `last_confirmed` is given when the authority
-/// has been silent too long (design 7), and becomes a note.
-pub fn care_team(shown: &ShownPlan, view: View, last_confirmed: Option<NaiveDate>) -> CareTeam {
+/// The plan as a `CareTeam`: the authority and its telephone numbers, and a note when it has been silent too long.
+pub fn care_team(shown: &ShownPlan, view: View) -> CareTeam {
     let authority = &shown.authority;
-    let note = last_confirmed.map(|day| Annotation {
+    let note = shown.last_confirmed.map(|day| Annotation {
         time: None,
         text: format!("The local authority last confirmed this record on {}.", day.format("%-d %B %Y")),
     });
@@ -92,7 +91,7 @@ pub fn care_team(shown: &ShownPlan, view: View, last_confirmed: Option<NaiveDate
 }
 
 /// The plan in the shape of the Patient Flag API: profiles claimed, a contained `Provenance`. For clinicians.
-pub fn patient_flag(shown: &ShownPlan, last_confirmed: Option<NaiveDate>) -> PatientFlag {
+pub fn patient_flag(shown: &ShownPlan) -> PatientFlag {
     let view = View::Clinician;
     let profile = |name: &str| {
         let profile = vec![format!("{}{name}", system::ENGLAND_PROFILE)];
@@ -117,7 +116,7 @@ pub fn patient_flag(shown: &ShownPlan, last_confirmed: Option<NaiveDate>) -> Pat
             ..flag(shown, view)
         },
         care_plan: CarePlan { meta: profile("England-CarePlan-Flag"), ..care_plan(shown, view) },
-        care_team: CareTeam { meta: profile("England-CareTeam-Flag"), ..care_team(shown, view, last_confirmed) },
+        care_team: CareTeam { meta: profile("England-CareTeam-Flag"), ..care_team(shown, view) },
     }
 }
 
@@ -167,21 +166,9 @@ fn meta(shown: &ShownPlan, view: View) -> Option<Meta> {
     Some(Meta { version_id, last_updated: Some(last_updated(shown, now, zone).into()), ..Meta::default() })
 }
 
-/// When what the owner sees last changed: the version was recorded, or its end passed and the status turned.
+/// When what the owner sees last changed.
 pub fn last_updated(shown: &ShownPlan, now: DateTime<Utc>, zone: Tz) -> DateTime<Utc> {
-    // The status turns once, on the first of the two days.
-    let after_end = shown.plan.period.end().and_then(|end| end.succ_opt());
-    let over = after_end.into_iter().chain(shown.closes).min();
-    let turned = over.and_then(|day| first_moment(day, zone)).filter(|at| *at <= now);
-    turned.map_or(shown.plan.recorded, |at| at.max(shown.plan.recorded))
-}
-
-/// 00:00 of a day; 01:00 where a zone skips midnight.
-fn first_moment(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
-    let midnight = day.and_time(chrono::NaiveTime::MIN);
-    let local = zone.from_local_datetime(&midnight).earliest();
-    let local = local.or_else(|| zone.from_local_datetime(&(midnight + TimeDelta::hours(1))).earliest())?;
-    Some(local.with_timezone(&Utc))
+    last_changed(shown.plan.recorded, shown.plan.period.end(), shown.closes, now, zone)
 }
 
 /// The child's number alone, for resources that refer to it by identifier only.

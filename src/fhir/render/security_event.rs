@@ -6,8 +6,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::{access_event::site_reference, job_role, nhs_identifier, ods_identifier};
 use crate::{
     cpis::types::{
+        NhsNumber,
         access::AccessKind,
-        audit::{AuditContent, AuditRow, Interaction, Outcome, RequestEvent},
+        audit::{AuditContent, AuditRow, EntityRef, Interaction, Outcome, RequestEvent, SystemEvent},
         caller::{Author, Role},
     },
     fhir::{
@@ -33,6 +34,7 @@ pub fn security_event(row: &AuditRow, base_url: &str) -> AuditEvent {
             ];
             application("110120", "Application Start", row.chain, process, detail.into_iter().flatten().collect())
         }
+        AuditContent::System(event) => system_event(event),
         AuditContent::ChainClosed { by } => application("110121", "Application Stop", row.chain, by, Vec::new()),
     };
     AuditEvent {
@@ -183,7 +185,6 @@ fn policy(event: &RequestEvent) -> Vec<String> {
 }
 
 fn entities(event: &RequestEvent) -> Vec<AuditEventEntity> {
-    let object = || Some(Coding::displayed(system::AUDIT_ENTITY_TYPE, "2", "System Object"));
     let transaction = AuditEventEntity {
         kind: Some(Coding::new(system::BALP_ENTITY_TYPE, "XrequestId")),
         what: Some(Reference::identified(Identifier::local(&event.request_id))),
@@ -193,32 +194,42 @@ fn entities(event: &RequestEvent) -> Vec<AuditEventEntity> {
     // which belongs to none of BALP's slices.
     let is_query = event.interaction.action() == 'E';
     let query = AuditEventEntity {
-        kind: if is_query { object() } else { None },
+        kind: is_query.then(object),
         role: is_query.then(|| Coding::displayed(system::OBJECT_ROLE, "24", "Query")),
         query: Some(STANDARD.encode(&event.request_line)),
         ..AuditEventEntity::default()
     };
-    let patient = event.patient.as_ref().map(|number| AuditEventEntity {
+    let patient = event.patient.as_ref().map(patient_entity);
+    let data = event.entity.as_ref().map(data_entity);
+    let query = (!event.request_line.is_empty()).then_some(query);
+    [Some(transaction), query, patient, data, access(event), facts(event)].into_iter().flatten().collect()
+}
+
+fn object() -> Coding {
+    Coding::displayed(system::AUDIT_ENTITY_TYPE, "2", "System Object")
+}
+
+fn patient_entity(number: &NhsNumber) -> AuditEventEntity {
+    AuditEventEntity {
         kind: Some(Coding::displayed(system::AUDIT_ENTITY_TYPE, "1", "Person")),
         role: Some(Coding::displayed(system::OBJECT_ROLE, "1", "Patient")),
         what: Some(Reference::identified(nhs_identifier(number))),
         ..AuditEventEntity::default()
-    });
-    let data = event.entity.as_ref().map(|entity| {
-        let reference = Reference::to(&entity.resource, &entity.id);
-        let versioned = |version: i64| format!("{}/{}/_history/{version}", entity.resource, entity.id);
-        AuditEventEntity {
-            kind: object(),
-            role: Some(Coding::displayed(system::OBJECT_ROLE, "4", "Domain Resource")),
-            what: Some(Reference {
-                reference: entity.version.map(versioned).or(reference.reference),
-                ..Reference::default()
-            }),
-            ..AuditEventEntity::default()
-        }
-    });
-    let query = (!event.request_line.is_empty()).then_some(query);
-    [Some(transaction), query, patient, data, access(event), facts(event)].into_iter().flatten().collect()
+    }
+}
+
+fn data_entity(entity: &EntityRef) -> AuditEventEntity {
+    let reference = Reference::to(&entity.resource, &entity.id);
+    let versioned = |version: i64| format!("{}/{}/_history/{version}", entity.resource, entity.id);
+    AuditEventEntity {
+        kind: Some(object()),
+        role: Some(Coding::displayed(system::OBJECT_ROLE, "4", "Domain Resource")),
+        what: Some(Reference {
+            reference: entity.version.map(versioned).or(reference.reference),
+            ..Reference::default()
+        }),
+        ..AuditEventEntity::default()
+    }
 }
 
 /// The event of the access history that this request caused.
@@ -249,12 +260,48 @@ fn facts(event: &RequestEvent) -> Option<AuditEventEntity> {
         facts.extend(result.last.as_ref().map(|id| detail("last", id)));
     }
     facts.extend(event.upload.map(|id| detail("upload", &id.to_string())));
+    facts.extend(event.change.as_deref().map(|change| detail("change", change)));
     let description = Some("What the request came to".to_owned());
     (!facts.is_empty()).then(|| AuditEventEntity { description, detail: facts, ..AuditEventEntity::default() })
 }
 
 fn detail(kind: &str, value: &str) -> AuditEventEntityDetail {
     AuditEventEntityDetail { kind: kind.to_owned(), value_string: Some(value.to_owned()) }
+}
+
+/// A change that nobody's request made.
+fn system_event(event: &SystemEvent) -> AuditEvent {
+    let update = Interaction::Update;
+    let what = AuditEventEntity {
+        description: Some("What the system did".to_owned()),
+        detail: vec![detail("change", &event.change)],
+        ..AuditEventEntity::default()
+    };
+    let organization = event.organization.as_ref().map(|ods| AuditEventAgent {
+        kind: Some(CodeableConcept::text("organisation")),
+        who: Some(Reference::identified(ods_identifier(ods))),
+        requestor: Some(false),
+        ..AuditEventAgent::default()
+    });
+    let program = AuditEventAgent {
+        kind: Some(Coding::displayed(system::DICOM, "110150", "Application").into()),
+        who: Some(Reference::named(GATEWAY)),
+        name: Some(event.by.clone()),
+        requestor: Some(true),
+        ..AuditEventAgent::default()
+    };
+    AuditEvent {
+        kind: Coding::displayed(system::DICOM, "110100", "Application Activity"),
+        subtype: subtype(update),
+        action: Some(update.action().to_string()),
+        outcome: Some(Outcome::Success.code().to_owned()),
+        agent: [Some(program), organization].into_iter().flatten().collect(),
+        entity: [event.patient.as_ref().map(patient_entity), event.entity.as_ref().map(data_entity), Some(what)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        ..AuditEvent::default()
+    }
 }
 
 /// A process of the gateway opened or closed its chain.
@@ -277,7 +324,7 @@ fn application(
             ..AuditEventAgent::default()
         }],
         entity: vec![AuditEventEntity {
-            kind: Some(Coding::displayed(system::AUDIT_ENTITY_TYPE, "2", "System Object")),
+            kind: Some(object()),
             what: Some(Reference::identified(Identifier::local(&format!("audit chain {chain}")))),
             detail,
             ..AuditEventEntity::default()

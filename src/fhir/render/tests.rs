@@ -76,6 +76,7 @@ fn shown() -> ShownPlan {
             id: Uuid::from_u128(0x4f0f_6d2e_0000_4000_8000_0000_0000_0001),
             plan_type: PlanType::ChildProtection,
             period: PlanPeriod::new(day("2026-06-01"), Some(day("2026-06-30"))).unwrap(),
+            ended: None,
             local_id: LocalPlanId::parse("LCS-0042"),
             version: 2,
             deleted: false,
@@ -87,6 +88,7 @@ fn shown() -> ShownPlan {
         settled: false,
         nhs_number: number(),
         authority: authority(),
+        last_confirmed: None,
     }
 }
 
@@ -184,8 +186,9 @@ fn a_plan_looks_as_the_contract_says() {
     insta::assert_json_snapshot!("flag_clinician", flag(&shown, View::Clinician));
     insta::assert_json_snapshot!("flag_owner", flag(&shown, owner("2026-06-15T00:00:00Z")));
     insta::assert_json_snapshot!("care_plan", care_plan(&shown, View::Clinician));
-    insta::assert_json_snapshot!("care_team", care_team(&shown, View::Clinician, Some(day("2026-06-05"))));
-    let PatientFlag { flag, care_plan, care_team } = patient_flag(&shown, None);
+    let silent = ShownPlan { last_confirmed: Some(day("2026-06-05")), ..shown.clone() };
+    insta::assert_json_snapshot!("care_team", care_team(&silent, View::Clinician));
+    let PatientFlag { flag, care_plan, care_team } = patient_flag(&shown);
     insta::assert_json_snapshot!("patient_flag", [Resource::from(flag), care_plan.into(), care_team.into()]);
 }
 
@@ -195,7 +198,7 @@ fn status_follows_the_plan() {
         let mut shown = shown();
         (shown.active, shown.plan.deleted) = (active, deleted);
         let view = View::Clinician;
-        let team = care_team(&shown, view, None).status;
+        let team = care_team(&shown, view).status;
         [flag(&shown, view).status, care_plan(&shown, view).status, team.unwrap_or_default()]
     };
     assert_eq!(status(true, false), ["active", "active", "active"]);
@@ -207,7 +210,7 @@ fn status_follows_the_plan() {
 fn a_clinician_gets_no_version_and_no_local_id() {
     let shown = shown();
     let (flag, plan) = (flag(&shown, View::Clinician), care_plan(&shown, View::Clinician));
-    assert_eq!((flag.meta, plan.meta, care_team(&shown, View::Clinician, None).meta), (None, None, None));
+    assert_eq!((flag.meta, plan.meta, care_team(&shown, View::Clinician).meta), (None, None, None));
     assert!(flag.identifier.is_empty() && plan.identifier.is_empty());
     assert!(patient_for_clinician(&number(), Verification::Verified, None).meta.is_none());
 }
@@ -433,6 +436,7 @@ fn any_shown() -> impl Strategy<Value = ShownPlan> {
                     id: Uuid::from_u128(id),
                     plan_type,
                     period: PlanPeriod::new(start, end).unwrap(),
+                    ended: None,
                     local_id: local_id.and_then(|id| LocalPlanId::parse(&id)),
                     version: 1,
                     deleted,
@@ -444,6 +448,7 @@ fn any_shown() -> impl Strategy<Value = ShownPlan> {
                 settled: false,
                 nhs_number: number(),
                 authority,
+                last_confirmed: None,
             }
         },
     )
@@ -478,12 +483,13 @@ fn any_author() -> impl Strategy<Value = Author> {
 proptest! {
     #[test]
     fn plans_round_trip(shown in any_shown(), now in any_instant(), confirmed in prop::option::of(any_day())) {
+        let shown = ShownPlan { last_confirmed: confirmed, ..shown };
         for view in [View::Clinician, View::Owner { now, zone: London }] {
             assert_round_trip(flag(&shown, view));
             assert_round_trip(care_plan(&shown, view));
-            assert_round_trip(care_team(&shown, view, confirmed));
+            assert_round_trip(care_team(&shown, view));
         }
-        let three = patient_flag(&shown, confirmed);
+        let three = patient_flag(&shown);
         assert_round_trip(three.flag);
         assert_round_trip(three.care_plan);
         assert_round_trip(three.care_team);

@@ -75,14 +75,15 @@ fn status() -> Operation {
             let found = text("What was found; for administrators.");
             ObjectBuilder::new().property("status", word_of("Of it.")).property("output", found).required("status")
         };
-        let names = ["store", "audit", "notifications"];
+        let names = ["store", "audit", "notifications", "authorities"];
         let checks = names.into_iter().fold(ObjectBuilder::new(), |checks, name| checks.property(name, check()).required(name));
         let schema = release().property("status", word_of("Of the whole.")).property("checks", checks);
         let mut example = released();
         if let Some(members) = example.as_object_mut() {
             members.insert("status".to_owned(), json!(word));
             let others = json!({"status": "pass"});
-            let checks = json!({"store": {"status": word}, "audit": others, "notifications": others});
+            let checks =
+                json!({"store": {"status": word}, "audit": others, "notifications": others, "authorities": others});
             members.insert("checks".to_owned(), checks);
         }
         let schema = Schema::from(schema.required("status").required("checks"));

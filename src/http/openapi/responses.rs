@@ -131,6 +131,7 @@ fn successes(route: &Route) -> Vec<(&'static str, &'static str)> {
         Interaction::Operation if is_validation(route) => {
             vec![("200", "Judged: every problem, or that there is none.")]
         }
+        _ if route.tells_only => vec![("202", "Taken; the same answer whatever is held.")],
         _ => vec![("200", "Found.")],
     };
     if route.honours.contains(&"If-None-Match") {
@@ -164,7 +165,7 @@ fn body(route: &Route, schemas: &Schemas) -> Schema {
         (Interaction::Create | Interaction::Update, _) => vec![resource, OUTCOME],
         (Interaction::Read | Interaction::Vread, _) => vec![resource],
         (Interaction::Operation, "metadata") => vec!["CapabilityStatement", "TerminologyCapabilities"],
-        (Interaction::Operation, _) if is_validation(route) => vec![OUTCOME],
+        (Interaction::Operation, _) if is_validation(route) || route.tells_only => vec![OUTCOME],
         _ => vec!["Bundle"],
     };
     let any = of.into_iter().fold(AnyOfBuilder::new(), |any, name| any.item(reference(name)));

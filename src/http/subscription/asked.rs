@@ -238,12 +238,7 @@ fn channel_extension_faults(channel: &SubscriptionChannel, longest_timeout: u32)
     let unsigned: fn(&Extension) -> Option<u32> = |one| one.value_unsigned_int;
     judge(system::HEARTBEAT_PERIOD, "backport-heartbeat-period (valueUnsignedInt, seconds)", unsigned, HEARTBEAT);
     judge(system::TIMEOUT, "backport-timeout (valueUnsignedInt, seconds)", unsigned, (1, longest_timeout));
-    judge(
-        system::MAX_COUNT,
-        "backport-max-count (valuePositiveInt)",
-        |one| one.value_positive_int,
-        (1, MOST_COUNT),
-    );
+    judge(system::MAX_COUNT, "backport-max-count (valuePositiveInt)", |one| one.value_positive_int, (1, MOST_COUNT));
     let known = [system::HEARTBEAT_PERIOD, system::TIMEOUT, system::MAX_COUNT];
     if of_backport.iter().any(|one| !known.contains(&one.url.as_str())) {
         let text = "Of the backport's extensions of a channel these are known here: backport-heartbeat-period, \
@@ -317,14 +312,22 @@ mod tests {
             ("/channel/payload", json!("application/fhir+xml"), "channel.payload"),
             ("/channel/payload", Value::Null, "channel.payload"),
             ("/channel/_payload", content("everything"), "channel.payload.extension"),
-            ("/channel/_payload", json!({"extension": [{"url": system::PAYLOAD_CONTENT}]}), "channel.payload.extension"),
+            (
+                "/channel/_payload",
+                json!({"extension": [{"url": system::PAYLOAD_CONTENT}]}),
+                "channel.payload.extension",
+            ),
             ("/channel/_payload", twice, "channel.payload.extension"),
             ("/channel/extension", seconds(system::HEARTBEAT_PERIOD, 59), "channel.extension"),
             ("/channel/extension", seconds(system::HEARTBEAT_PERIOD, 604_801), "channel.extension"),
             ("/channel/extension", seconds(system::TIMEOUT, 0), "channel.extension"),
             ("/channel/extension", seconds(system::TIMEOUT, 11), "channel.extension"),
             ("/channel/extension", seconds(system::MAX_COUNT, 5), "channel.extension"),
-            ("/channel/extension", json!([{"url": system::MAX_COUNT, "valuePositiveInt": 10_001}]), "channel.extension"),
+            (
+                "/channel/extension",
+                json!([{"url": system::MAX_COUNT, "valuePositiveInt": 10_001}]),
+                "channel.extension",
+            ),
             ("/channel/extension", seconds(&backport("backport-other"), 5), "channel.extension"),
             ("/channel/endpoint", Value::Null, "channel.endpoint"),
             ("/channel/endpoint", json!("http://hook.example.org/cpis"), "channel.endpoint"),

@@ -179,9 +179,8 @@ fn rendered(stored: &Stored) -> Subscription {
         ..Extension::default()
     };
     let of = |url: &str| Extension { url: url.to_owned(), ..Extension::default() };
-    let seconds = |url: &str, value: Option<u32>| {
-        value.map(|value| Extension { value_unsigned_int: Some(value), ..of(url) })
-    };
+    let seconds =
+        |url: &str, value: Option<u32>| value.map(|value| Extension { value_unsigned_int: Some(value), ..of(url) });
     let max_count = hook.max_count.map(|most| Extension { value_positive_int: Some(most), ..of(system::MAX_COUNT) });
     let asked = [seconds(system::HEARTBEAT_PERIOD, hook.heartbeat), seconds(system::TIMEOUT, hook.timeout), max_count];
     Subscription {

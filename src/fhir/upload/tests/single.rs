@@ -239,7 +239,15 @@ fn what_an_owner_is_shown_can_be_sent_back() {
     let own = read_organization(&sent(render::organization(&authority).into()), "Z9A", Precondition::None, &reading());
     assert!(own.is_ok(), "{own:?}");
 
-    let shown = ShownPlan { plan, active: false, closes: None, settled: false, nhs_number: number(ROBIN), authority };
+    let shown = ShownPlan {
+        plan,
+        active: false,
+        closes: None,
+        settled: false,
+        nhs_number: number(ROBIN),
+        authority,
+        last_confirmed: None,
+    };
     let flag = sent(render::flag(&shown, View::Owner { now, zone: London }).into());
     let (nhs, change) = read_flag(&flag, &update(), &reading()).unwrap();
     assert!(nhs == number(ROBIN));

@@ -1,0 +1,12 @@
+drop index upload_record_open;
+alter table upload drop column reminded_ms;
+alter table organization drop column silent_alert_ms;
+alter table plan drop column ended_told;
+alter table plan_version drop column ended_on;
+alter table plan_version drop column ended_by;
+drop index authority_child_due;
+alter table authority_child drop column due_date;
+alter table person drop column register_seen;
+alter table person drop column deceased;
+alter table person drop column beneath;
+alter table register_entry drop column deceased;
