@@ -159,6 +159,7 @@ fn request(interaction: Interaction) -> RequestEvent {
         listing: Vec::new(),
         result: None,
         upload: None,
+        change: None,
     }
 }
 
