@@ -28,7 +28,7 @@ use crate::{
         upload::{Reading, UploadBundle, read_bundle},
         validate::Validators,
     },
-    hl7v3::upload::{FileHeader, UploadFile, location},
+    hl7v3::upload::{FileHeader, FileWriter, UploadFile, WrittenFile, location},
 };
 
 /// Form of a file.
@@ -221,6 +221,37 @@ impl Prepared {
         let rows = in_order(self.refused.iter().cloned().chain(found).collect());
         let records = self.records.unwrap_or(read.records.len() + count_places(&self.refused));
         Ok(Checked { records, rows })
+    }
+
+    /// The file as an HL7 v3 `File`, and the records that it can't say.
+    ///
+    /// # Errors
+    /// What makes the whole file unusable.
+    pub fn to_hl7(&self, file: &WrittenFile<'_>) -> Result<(Vec<u8>, Vec<Row>), LaFault> {
+        let read = self.read(Some(file.sender))?;
+        let (mut changes, mut refused) = (Vec::new(), self.refused.clone());
+        for record in &read.records {
+            match &record.content {
+                Ok(change) => changes.push((record.entries.first().copied().unwrap_or_default(), change)),
+                Err(issues) => refused.extend(issues.iter().map(|one| self.row(one.entry, &one.issue))),
+            }
+        }
+        // Written one by one first: the header says how many there are.
+        changes.retain(|(entry, change)| match self.fits_hl7(file, change) {
+            Ok(()) => true,
+            Err(error) => {
+                refused.push(self.row_of(*entry, "", "CPR07", &error.to_string()));
+                false
+            }
+        });
+        let mut writer = FileWriter::begin(Vec::new(), &WrittenFile { records: changes.len(), ..*file })?;
+        changes.iter().try_for_each(|(_, change)| writer.record(change))?;
+        let bytes = if changes.is_empty() { Vec::new() } else { writer.finish()? };
+        Ok((bytes, in_order(refused)))
+    }
+
+    fn fits_hl7(&self, file: &WrittenFile<'_>, change: &RecordChange) -> std::io::Result<()> {
+        FileWriter::begin(std::io::sink(), &WrittenFile { records: 1, ..*file })?.record(change)
     }
 
     fn row(&self, entry: usize, issue: &Issue) -> Row {
