@@ -12,7 +12,7 @@ use super::{
     everything, flag, history, inactive, metadata, organization, patient, patient_flag, practitioner_role,
     refusal::{Case, Refusal},
     search::{Parameter, result::OF_ONE},
-    subscription, validate,
+    subscription, upload_status, validate,
 };
 use crate::cpis::types::{
     audit::Interaction,
@@ -242,6 +242,8 @@ impl Default for Routes {
         let others = [
             route!("GET", "/metadata", None, Operation, &[], metadata::PARAMETERS, Body::None, Handled::Open(metadata::metadata), "The CapabilityStatement of this server.").honours(&["If-None-Match"]),
             route!("POST", "", None, Batch, AUTHORITY, &[], Body::Resource("Bundle"), by!(bundle::upload), "An upload: a batch or transaction Bundle of an authority's records."),
+            route!("GET", "/upload-status/{id}", None, Operation, AUTHORITY, &[], Body::None, by!(upload_status::read), "How an own upload stands that was answered 202; its answer once it has one."),
+            route!("DELETE", "/upload-status/{id}", None, Operation, AUTHORITY, &[], Body::None, by!(upload_status::cancel), "Takes back an own upload that is not applied yet; of one that is, its answer is given no more."),
             route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, OF_ONE, Body::None, by!(care_team::read), "One plan's care team."),
             route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, OF_ONE, Body::None, by!(care_plan::read), "One plan."),
             route!("GET", "/PatientFlag", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::None, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),
@@ -441,6 +443,11 @@ impl Route {
                 caller.role.code()
             ),
         ))
+    }
+
+    /// Whether it takes an upload of many records, which may be larger than any other body.
+    pub fn is_upload(&self) -> bool {
+        self.method == "POST" && self.path.is_empty()
     }
 
     pub fn is_form(&self) -> bool {

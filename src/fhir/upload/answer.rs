@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::bundle::{BundleKind, EntryIssue, UploadBundle};
+use super::{
+    bundle::{BundleKind, EntryIssue, coded},
+    layout::Frame,
+};
 use crate::{
     cpis::types::upload::{FileCode, Problem, ProblemKind, RecordCode, Warning},
     fhir::{
@@ -132,10 +135,10 @@ fn tagged(code: FileCode) -> Meta {
     Meta { tag: vec![file_code(code)], ..Meta::default() }
 }
 
-impl UploadBundle {
+impl Frame {
     /// Where an entry's resource is, for expressions; the entry itself when it has none.
     fn root(&self, entry: usize) -> String {
-        let has_resource = self.shapes.get(entry).is_some_and(|shape| shape.has_resource);
+        let has_resource = self.shape(entry).is_some_and(|shape| shape.has_resource);
         format!("Bundle.entry[{entry}]{}", if has_resource { ".resource" } else { "" })
     }
 
@@ -145,7 +148,7 @@ impl UploadBundle {
             let root = self.root(problem.entry);
             // An entry without a resource has no elements to point at.
             let element = if root.ends_with(".resource") { problem.element } else { "" };
-            let issue = self.coded(problem_issue(&Problem { element, ..problem.clone() }, &root));
+            let issue = coded(self.kind, problem_issue(&Problem { element, ..problem.clone() }, &root));
             EntryIssue { entry: problem.entry, issue }
         };
         problems.iter().map(issue).collect()
@@ -153,7 +156,7 @@ impl UploadBundle {
 
     /// The answer to an entry that was loaded; of `warnings` those of this entry.
     pub fn loaded(&self, entry: usize, loaded: &Loaded, warnings: &[Warning]) -> BundleEntryResponse {
-        let is_delete = self.shapes.get(entry).is_some_and(|shape| shape.is_delete);
+        let is_delete = self.shape(entry).is_some_and(|shape| shape.is_delete);
         let status = match loaded.stored {
             Stored::Created => "201 Created",
             _ if is_delete => "204 No Content",
