@@ -36,6 +36,7 @@ pub async fn upload(
         query: Query(Vec::new()),
         headers: HeaderMap::new(),
         body: body.into(),
+        large_body: None,
         ignored: Vec::new(),
         path_and_query: String::new(),
         interaction: Interaction::Batch,

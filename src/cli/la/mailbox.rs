@@ -7,7 +7,14 @@ use secrecy::{SecretSlice, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{LaFault, SOME_REFUSED, check::table, console::Console, numbers::State, source::Row};
+use super::{
+    LaFault, SOME_REFUSED,
+    answer::Outcome,
+    check::table,
+    console::Console,
+    numbers::State,
+    source::{Prepared, Row},
+};
 use crate::{
     hl7v3::{
         access_notification,
@@ -167,6 +174,11 @@ impl Mailbox {
             let line = json!({"kind": "report", "message": id, "of": headers.linked, "code": code});
             let of = headers.linked.as_deref().unwrap_or("a message");
             (vec![line], format!("MESH could not deliver {of}: code {code}.\n"))
+        } else if let Some(answer) = answer_to_bundle(&bytes) {
+            let mut line = answer.line();
+            line["kind"] = "acknowledgement".into();
+            line["message"] = id.into();
+            (vec![line], answer.words())
         } else {
             match message::read(bytes.as_slice()) {
                 Ok(Message::Acknowledgement(read)) => {
@@ -199,6 +211,12 @@ pub struct Show {
     pub as_json: bool,
     /// They stay in the mailbox.
     pub keep: bool,
+}
+
+/// The answer to a Bundle is what FHIR answers; it has no number.
+fn answer_to_bundle(bytes: &[u8]) -> Option<Outcome> {
+    let body: Value = serde_json::from_slice(bytes).ok()?;
+    Outcome::of(&body, &Prepared::answered())
 }
 
 fn acknowledgement(id: &str, read: &ReadAcknowledgement) -> (Vec<Value>, String) {

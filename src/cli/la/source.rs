@@ -119,7 +119,7 @@ impl Source {
             }
             Format::Hl7 => self.prepare_hl7(),
             Format::Fhir => {
-                let body = json::parse(&self.bytes, json::BUNDLE_VALUES);
+                let body = json::parse(&self.bytes, json::UPLOAD_VALUES);
                 let body = body.map_err(|fault| LaFault::Failed(fault.issue().diagnostics))?;
                 let count = body.get("entry").and_then(Value::as_array).map_or(0, Vec::len);
                 let places = (0..count).map(|entry| format!("entry {entry}")).collect();
@@ -180,6 +180,11 @@ impl Prepared {
         Self { format, bundle, places, number: None, records: None, refused: Vec::new(), header: None }
     }
 
+    /// A Bundle of which only the answer is there.
+    pub fn answered() -> Self {
+        Self::of_bundle(Format::Fhir, Value::Null, Vec::new())
+    }
+
     /// Nothing is left to send.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
@@ -213,8 +218,9 @@ impl Prepared {
         let mut told = read.issues();
         // Which plan an id means only the gateway knows.
         told.retain(|one| one.issue.code != crate::fhir::outcome::IssueCode::NotFound);
+        let frame = read.frame();
         for record in read.records.iter().filter_map(|record| record.content.as_ref().ok()) {
-            told.extend(read.problems(&judge_alone(record, today, &limits)));
+            told.extend(frame.problems(&judge_alone(record, today, &limits)));
         }
         told.sort_by_key(|one| one.entry);
         let found = told.iter().map(|one| self.row(one.entry, &one.issue));
@@ -261,7 +267,7 @@ impl Prepared {
 
     /// What is said of an entry, in the words of the file.
     pub fn row_of(&self, entry: usize, expression: &str, code: &str, reason: &str) -> Row {
-        let place = self.places.get(entry).cloned().unwrap_or_default();
+        let place = self.places.get(entry).cloned().unwrap_or_else(|| format!("entry {entry}"));
         let element = match self.format {
             Format::Fhir => expression.to_owned(),
             Format::Csv => column(expression).to_owned(),
