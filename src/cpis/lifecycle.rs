@@ -23,6 +23,10 @@ pub struct LifecycleTerms {
     pub lease: TimeDelta,
     /// Stored numbers that one round compares with the register.
     pub compared_at_once: usize,
+    /// Days after which refused records are shown again; 0 never.
+    pub remind_days: u32,
+    /// Days that refused records are kept.
+    pub refused_kept_days: u32,
 }
 
 impl LifecycleTerms {
@@ -43,6 +47,8 @@ pub struct LookedAfter {
     pub numbers: usize,
     /// Alerts of silent authorities that were raised.
     pub alerts: usize,
+    /// Acknowledgements that were queued once more.
+    pub shown_again: usize,
     /// The last person compared: the next round goes on after it.
     pub compared_to: i64,
 }
@@ -71,6 +77,7 @@ impl Gateway {
             }
         }
         done.alerts = self.alert_of_silence(terms).await?.len();
+        done.shown_again = self.show_refusals_again(terms).await?;
         Ok(done)
     }
 

@@ -16,6 +16,7 @@ pub mod notifications;
 pub mod numbers;
 pub mod organizations;
 pub mod own_record;
+pub mod refusals;
 pub mod register;
 pub mod silence;
 pub mod subscriptions;

@@ -32,6 +32,7 @@ const EMBEDDED: &[Embedded] = &embedded! {
     "CodeSystem" / "spine-error-or-warning-code",
     "OperationDefinition" / "cpis-everything",
     "OperationDefinition" / "cpis-inactive",
+    "OperationDefinition" / "cpis-refused-records",
     "OperationDefinition" / "cpis-subscription-events",
     "OperationDefinition" / "cpis-subscription-status",
     "OperationDefinition" / "cpis-validate",
@@ -108,6 +109,12 @@ impl Definitions {
         let on = |types: &Value| types.as_array().is_some_and(|types| types.iter().any(|one| one == resource_type));
         let mut found = self.of_type("OperationDefinition").filter(|one| text(one, "code") == code);
         found.find(|one| one.get("resource").is_some_and(on)).map(|one| text(one, "url"))
+    }
+
+    /// Canonical of the operation `$code` on the server as a whole, if it is defined here.
+    pub fn system_operation(&self, code: &str) -> Option<&str> {
+        let of_the_system = |one: &&Value| one.get("system") == Some(&Value::Bool(true)) && text(one, "code") == code;
+        self.of_type("OperationDefinition").find(of_the_system).map(|one| text(one, "url"))
     }
 
     /// Canonicals of the profiles on a resource type.

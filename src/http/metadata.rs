@@ -74,8 +74,8 @@ pub fn modes(
         let wanted = resources.iter().filter(|(name, _)| wanted(name));
         wanted.map(|(name, routes)| resource(name, routes, base, definitions)).collect()
     };
-    let full = statement(routes, settings, tokens, described(|_| true));
-    let normative = statement(routes, settings, tokens, described(|name| NORMATIVE.contains(&name)));
+    let full = statement(routes, settings, tokens, definitions, described(|_| true));
+    let normative = statement(routes, settings, tokens, definitions, described(|name| NORMATIVE.contains(&name)));
     [("full", full), ("normative", normative), ("terminology", terminology(base, definitions))]
 }
 
@@ -100,7 +100,13 @@ fn instance(resource_type: &str, name: &str, title: &str, base: &str) -> Map<Str
     members
 }
 
-fn statement(routes: &Routes, settings: &HttpSettings, tokens: &TokensFrom, resources: Vec<Value>) -> Value {
+fn statement(
+    routes: &Routes,
+    settings: &HttpSettings,
+    tokens: &TokensFrom,
+    definitions: &Definitions,
+    resources: Vec<Value>,
+) -> Value {
     let mut members = instance("CapabilityStatement", "CpisGateway", "CP-IS gateway", &settings.base_url);
     let uploads = |route: &&Route| route.path.is_empty() && route.body == Body::Resource("Bundle");
     let upload = routes.all().iter().find(uploads);
@@ -108,12 +114,21 @@ fn statement(routes: &Routes, settings: &HttpSettings, tokens: &TokensFrom, reso
         .into_iter()
         .flat_map(|route| ["batch", "transaction"].map(|code| json!({"code": code, "documentation": told(route)})))
         .collect();
+    let of_the_system = routes.all().iter().filter(|route| route.resource.is_none());
+    let operations: Vec<Value> = of_the_system
+        .filter_map(|route| {
+            let code = route.path.strip_prefix("/$")?;
+            let definition = definitions.system_operation(code)?;
+            Some(json!({"name": code, "definition": definition, "documentation": told(route)}))
+        })
+        .collect();
     let mut rest = json!({
         "mode": "server",
         "documentation": documentation(routes),
         "security": security(settings, tokens),
         "resource": resources,
         "interaction": interactions,
+        "operation": operations,
     });
     without_empty(&mut rest);
     members.insert("fhirVersion".to_owned(), json!("4.0.1"));

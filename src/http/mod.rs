@@ -28,6 +28,7 @@ mod precondition;
 mod prefer;
 mod query;
 mod refusal;
+mod refused_records;
 mod request_id;
 mod routes;
 pub mod sandbox;

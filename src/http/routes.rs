@@ -11,6 +11,7 @@ use super::{
     dispatch::{Call, OpenCall},
     everything, flag, history, inactive, metadata, organization, patient, patient_flag, practitioner_role,
     refusal::{Case, Refusal},
+    refused_records,
     search::{Parameter, result::OF_ONE},
     subscription, upload_status, validate,
 };
@@ -244,6 +245,7 @@ impl Default for Routes {
             route!("POST", "", None, Batch, AUTHORITY, &[], Body::Resource("Bundle"), by!(bundle::upload), "An upload: a batch or transaction Bundle of an authority's records."),
             route!("GET", "/upload-status/{id}", None, Operation, AUTHORITY, &[], Body::None, by!(upload_status::read), "How an own upload stands that was answered 202; its answer once it has one."),
             route!("DELETE", "/upload-status/{id}", None, Operation, AUTHORITY, &[], Body::None, by!(upload_status::cancel), "Takes back an own upload that is not applied yet; of one that is, its answer is given no more."),
+            route!("GET", "/$refused-records", None, Operation, AUTHORITY, refused_records::PARAMETERS, Body::None, by!(refused_records::list), "The authority's refused records that no later upload has loaded."),
             route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, OF_ONE, Body::None, by!(care_team::read), "One plan's care team."),
             route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, OF_ONE, Body::None, by!(care_plan::read), "One plan."),
             route!("GET", "/PatientFlag", None, SearchType, CLINICAL, patient_flag::PARAMETERS, Body::None, by!(patient_flag::search), "The Patient Flag API's call: Flag, CarePlan and CareTeam of each plan."),

@@ -17,6 +17,7 @@ pub mod organization;
 pub mod outbox;
 pub mod person;
 pub mod plan;
+pub mod refusal;
 pub mod register;
 mod schema;
 pub mod staged;

@@ -149,6 +149,10 @@ async fn corrected(app: &TestApp, kept: &mut Kept) {
     let mut new = crate::harness::authority("Z9D", "SOUTH PATTERNSHIRE COUNCIL", "01632960177");
     new["type"] = json!([{"coding": [council]}]);
     kept.exchange("create-Organization", &new, app.administrator().post("/Organization", &new).await);
+    let unknown =
+        authority.post("/Flag", &Child { number: number(1_003), ..robin.clone() }.flag("Z9A", CPP, "2026-11-02", None));
+    assert_eq!(unknown.await.status, 422);
+    kept.answer("refused-records", authority.get("/$refused-records").await);
     let replaced = json!({"resourceType": "Parameters", "parameter": [
         {"name": "reason", "valueCode": "superseded"},
         {"name": "replacedBy",

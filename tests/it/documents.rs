@@ -129,6 +129,12 @@ async fn the_capability_statement_says_what_the_api_description_says() {
             other => panic!("{other}"),
         }
     }
+    for operation in codes(&statement["rest"][0], "operation", "name") {
+        let path = format!("/${operation}");
+        let of_it = all.iter().filter(|(_, known)| *known == path);
+        assert!(of_it.clone().count() > 0, "${operation}");
+        of_it.for_each(|(method, path)| state(method, path.clone()));
+    }
     // What belongs to the server, and what is no resource type of FHIR: said in rest.documentation.
     state("GET", "/metadata".to_owned());
     state("GET", "/PatientFlag".to_owned());

@@ -3,6 +3,7 @@
 
 mod ends;
 mod inactive;
+mod refused;
 mod register;
 mod silence;
 
@@ -44,7 +45,12 @@ async fn look_after(app: &TestApp) -> (usize, usize) {
 
 /// One batch of ends as another process would do it.
 async fn another_batch(app: &TestApp) -> Ended {
-    let terms =
-        LifecycleTerms { process: process_name(), lease: chrono::TimeDelta::seconds(120), compared_at_once: 1000 };
+    let terms = LifecycleTerms {
+        process: process_name(),
+        lease: chrono::TimeDelta::seconds(120),
+        compared_at_once: 1000,
+        remind_days: 7,
+        refused_kept_days: 90,
+    };
     app.app.gateway.end_due_records(&terms).await.expect("a batch")
 }

@@ -56,7 +56,13 @@ fn diesel_type(declared: &str) -> String {
 
 /// A predicate without the brackets and capitals that PostgreSQL adds.
 fn plain(predicate: &str) -> String {
-    predicate.to_lowercase().replace(['(', ')'], "").split_whitespace().collect::<Vec<_>>().join(" ")
+    predicate
+        .to_lowercase()
+        .replace("::text", "")
+        .replace(['(', ')'], "")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[derive(QueryableByName)]

@@ -29,3 +29,5 @@ alter table organization add column silent_alert_ms bigint;
 
 -- When the refused records of the upload were last shown to the authority again.
 alter table upload add column reminded_ms bigint;
+-- Refused records that no later upload has loaded.
+create index upload_record_open on upload_record (upload_id, position) where resolved_ms is null and code <> 'CPR06';

@@ -24,6 +24,7 @@ pub mod organization;
 pub mod page;
 pub mod plan;
 pub mod precondition;
+pub mod refusal;
 pub mod subscription;
 pub mod upload;
 

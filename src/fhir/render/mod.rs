@@ -5,6 +5,7 @@ mod child;
 pub mod notification;
 mod organization;
 mod plan;
+mod refusal;
 mod security_event;
 
 use chrono::{DateTime, Utc};
@@ -18,6 +19,7 @@ pub use access_event::access_event;
 pub use child::{Verification, patient_for_clinician, patient_for_owner};
 pub use organization::{classified_organization, organization};
 pub use plan::{PatientFlag, care_plan, care_team, flag, last_updated, patient_flag};
+pub use refusal::refused_record;
 pub use security_event::security_event;
 
 /// For whom a plan is rendered.

@@ -66,7 +66,7 @@ pub fn tags(routes: &Routes) -> Vec<(String, String)> {
 }
 
 fn first_segment(route: &Route) -> &'static str {
-    route.path.trim_start_matches('/').split('/').next().unwrap_or_default()
+    route.path.trim_start_matches(['/', '$']).split('/').next().unwrap_or_default()
 }
 
 fn tag(route: &Route) -> String {

@@ -379,3 +379,22 @@ pub fn counts(conn: &mut Conn, now_ms: i64) -> Result<MeshCounts, StoreError> {
         set_aside: i64::try_from(super::received::all_set_aside(conn)?.len()).unwrap_or(i64::MAX),
     })
 }
+
+/// Queues the acknowledgement of an upload once more, under a new local id, if its sender was given it before; false when
+/// there is none, or when it is on its way anyway.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn send_reply_again(conn: &mut Conn, upload: Uuid, at: DateTime<Utc>) -> Result<bool, StoreError> {
+    let key: Option<i64> = message::table
+        .filter(message::upload.eq(upload.to_string()))
+        .filter(message::kind.eq(MeshKind::Acknowledgement.code()))
+        .filter(message::state.eq_any([MeshState::Sent.code(), MeshState::Delivered.code()]))
+        .select(message::id)
+        .first(conn)
+        .optional()?;
+    match key {
+        Some(key) => reopen(conn, key, 0, at, None).map(|()| true),
+        None => Ok(false),
+    }
+}

@@ -1,0 +1,84 @@
+//! Refused records are shown to their authority again until a later upload loads them (design 7): on its asking, and by
+//! sending the acknowledgement of a file again.
+
+use chrono::TimeDelta;
+
+use super::{
+    gateway::{Error, Gateway},
+    lifecycle::LifecycleTerms,
+    types::{Organization, refusal::OpenRefusal},
+};
+use crate::store;
+
+/// Files whose acknowledgement one transaction sends again.
+const AT_ONCE: i64 = 64;
+
+impl Gateway {
+    /// At most `limit` records of an authority that were refused within the last `kept_days` days and not loaded since, the
+    /// oldest upload first; from the place (key of the upload, position) on.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn open_refusals(
+        &self,
+        authority: &Organization,
+        after: Option<(i64, i64)>,
+        kept_days: u32,
+        limit: usize,
+    ) -> Result<Vec<OpenRefusal>, Error> {
+        let since_ms = (self.clock.now() - TimeDelta::days(kept_days.into())).timestamp_millis();
+        let (authority, limit) = (authority.id, i64::try_from(limit).unwrap_or(i64::MAX));
+        Ok(self.store.read(move |conn| store::refusal::open(conn, authority, after, since_ms, limit)).await?)
+    }
+
+    /// How many records of all authorities were refused over `terms.remind_days` ago and not loaded since.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn overdue_refusals(&self, terms: &LifecycleTerms) -> Result<usize, Error> {
+        let now = self.clock.now();
+        let before_ms = (now - TimeDelta::days(terms.remind_days.into())).timestamp_millis();
+        let since_ms = (now - TimeDelta::days(terms.refused_kept_days.into())).timestamp_millis();
+        let count = self.store.read(move |conn| store::refusal::count(conn, since_ms, before_ms)).await?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
+    /// Sends the acknowledgement of each file once more whose records were refused `terms.remind_days` ago or longer and not
+    /// loaded since, and again after as many days; a batch at a time. Returns how many were queued. What came by another
+    /// door than MESH is shown on asking only ([`Gateway::open_refusals`]).
+    ///
+    /// # Errors
+    /// [`Error`]; what was queued before it stays so.
+    pub async fn show_refusals_again(&self, terms: &LifecycleTerms) -> Result<usize, Error> {
+        if terms.remind_days == 0 {
+            return Ok(0);
+        }
+        let mut queued = 0;
+        loop {
+            let (now, terms) = (self.clock.now(), terms.clone());
+            let before_ms = (now - TimeDelta::days(terms.remind_days.into())).timestamp_millis();
+            let since_ms = (now - TimeDelta::days(terms.refused_kept_days.into())).timestamp_millis();
+            let find = move |conn: &mut store::Conn| store::refusal::to_show_again(conn, since_ms, before_ms, AT_ONCE);
+            if self.store.read(find).await?.is_empty() {
+                return Ok(queued);
+            }
+            let write = self.store.write(Vec::new(), move |tx| {
+                if !terms.hold(tx, now)? {
+                    return Ok(None);
+                }
+                let mut again = 0;
+                let found = find(tx.conn)?;
+                let keys: Vec<i64> = found.iter().map(|(key, ..)| *key).collect();
+                store::refusal::mark_shown(tx.conn, &keys, now.timestamp_millis())?;
+                for (_, upload, _) in found.iter().filter(|(_, _, over_mesh)| *over_mesh) {
+                    again += usize::from(store::mesh::message::send_reply_again(tx.conn, *upload, now)?);
+                }
+                Ok(Some(again))
+            });
+            match write.await? {
+                Some(again) => queued += again,
+                None => return Ok(queued),
+            }
+        }
+    }
+}
