@@ -18,6 +18,7 @@ use crate::{
     auth::{
         Issuer, KeyFault, Tokens, VerifyingKey,
         checkpoint_key::{self, CheckpointKey, CheckpointKeyFault, PublicKey},
+        notification_key::{NotificationKey, NotificationKeyFault},
         sandbox::SandboxFault,
     },
     clock::Clock,
@@ -37,12 +38,16 @@ use crate::{
         service::{HttpSettings, Service},
     },
     notify::{Notifier, NotifierSettings},
-    outside::hook::{HookClient, HookFault, HookTimeouts},
+    outside::{
+        hook::{HookClient, HookFault, HookTimeouts},
+        target::Targets,
+    },
     store::{
         Location, Options, Store, StoreError,
         audit::month_of,
         checkpoint::{self, Signer},
     },
+    telemetry::metrics::Metrics,
 };
 
 /// Why the program can't start. The texts are for the operator.
@@ -72,6 +77,8 @@ pub enum StartFault {
     Schema(#[from] SchemaFault),
     #[error(transparent)]
     Publish(#[from] PublishFault),
+    #[error("the key that signs notifications: {0}")]
+    NotificationKey(#[from] NotificationKeyFault),
     #[error("the client of hooks: {0}")]
     Hooks(#[from] HookFault),
     #[error("the server stopped: {0}")]
@@ -103,6 +110,8 @@ pub struct App {
     settings: Settings,
     listener: TcpListener,
     address: SocketAddr,
+    management: TcpListener,
+    management_address: SocketAddr,
 }
 
 /// The rules over a store, without HTTP: for commands.
@@ -139,9 +148,12 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             history_rows: usize::from(settings.access.history_rows),
             relist_hours: u32::from(settings.access.relist_hours),
             silent_hours: u32::from(settings.lifecycle.silent_hours),
+            refused_kept_days: u32::from(settings.upload.refused_kept_days),
+            remind_days: u32::from(settings.lifecycle.remind_days),
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,
+        metrics: Metrics::default(),
     })
 }
 
@@ -156,6 +168,14 @@ pub fn process_name() -> String {
 /// [`StartFault`] when there is no such key.
 pub fn checkpoint_public_key(settings: &Settings) -> Result<PublicKey, StartFault> {
     Ok(checkpoint_key(settings)?.public().clone())
+}
+
+/// Who signs the checkpoints of a command that writes.
+///
+/// # Errors
+/// [`StartFault`] when there is no such key.
+pub fn checkpoint_signer(settings: &Settings) -> Result<Arc<dyn Signer>, StartFault> {
+    Ok(Arc::new(CheckpointSigner(checkpoint_key(settings)?)))
 }
 
 fn checkpoint_key(settings: &Settings) -> Result<CheckpointKey, StartFault> {
@@ -181,6 +201,12 @@ fn issuer(settings: &IssuerSettings) -> Result<Issuer, StartFault> {
     Ok(Issuer::new(&settings.issuer, &settings.audience, keys)?)
 }
 
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {
+    let listener = TcpListener::bind(address).map_err(|error| StartFault::Listen(address, error))?;
+    let bound = listener.local_addr().map_err(|error| StartFault::Listen(address, error))?;
+    Ok((listener, bound))
+}
+
 impl App {
     /// Opens everything and binds the address; serves nothing yet.
     ///
@@ -191,6 +217,10 @@ impl App {
         let gateway = open_gateway(&settings, &clock, &process)?;
         let checkpoint_key = checkpoint_key(&settings)?;
         let seal = checkpoint_key.seal()?;
+        let notification_key = match &settings.notify.signing_key {
+            Some(path) => NotificationKey::load(path)?,
+            None => checkpoint_key.notification_key()?,
+        };
         let signer = Arc::new(CheckpointSigner(checkpoint_key));
         let mut issuers = settings.auth.issuers.iter().map(issuer).collect::<Result<Vec<_>, _>>()?;
         if issuers.iter().any(Issuer::is_sandbox) {
@@ -200,16 +230,19 @@ impl App {
         if let Some(sandbox) = &sandbox {
             issuers.push(sandbox.issuer().issuer()?);
         }
-        let listener = TcpListener::bind(settings.listen).map_err(|e| StartFault::Listen(settings.listen, e))?;
-        let address = listener.local_addr().map_err(|e| StartFault::Listen(settings.listen, e))?;
+        let (listener, address) = bind(settings.listen)?;
+        let (management, management_address) = bind(settings.management.listen)?;
         let base_url = settings.fhir_base(address);
         let notify = &settings.notify;
         let hook_timeout = Duration::from_secs(u64::from(notify.hook_timeout_seconds));
         let timeouts = HookTimeouts { connect: hook_timeout.min(Duration::from_secs(5)), total: hook_timeout };
-        let hooks = HookClient::new(timeouts, settings.sandbox)?;
+        let allowed = &notify.allow_targets;
+        let hook_targets = if settings.sandbox { Targets::sandbox(allowed) } else { Targets::service(allowed) };
+        let hooks = HookClient::new(timeouts, hook_targets.clone())?;
+        let notification_keys = notification_key.jwks();
         let notifier = Arc::new(Notifier::new(
             gateway.clone(),
-            hooks,
+            (hooks, notification_key),
             NotifierSettings::from(notify),
             base_url.clone(),
             process.clone(),
@@ -220,9 +253,9 @@ impl App {
             scheduled_care: settings.access.scheduled_care,
             pds_mode: settings.pds.mode,
             body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
-            refused_kept_days: u32::from(settings.upload.refused_kept_days),
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
-            allow_plain_hooks: settings.sandbox,
+            hook_targets,
+            hook_timeout_seconds: notify.hook_timeout_seconds.into(),
         };
         let tokens_from = TokensFrom {
             sandbox: settings.sandbox,
@@ -233,17 +266,36 @@ impl App {
             tokens: Arc::new(Tokens::new(issuers)?),
             validators: Validators::shared()?,
             published: Published::new(&http, &tokens_from)?,
+            dependencies: gateway.dependencies(),
+            notification_keys,
             settings: http,
             seal,
             sandbox,
         });
         let compared_to = AtomicI64::new(0);
-        Ok(Self { gateway, notifier, service, signer, process, compared_to, settings, listener, address })
+        Ok(Self {
+            gateway,
+            notifier,
+            service,
+            signer,
+            process,
+            compared_to,
+            settings,
+            listener,
+            address,
+            management,
+            management_address,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the operator gets the metrics.
+    pub fn management_address(&self) -> SocketAddr {
+        self.management_address
     }
 
     /// Absolute FHIR base as clients see it.
@@ -275,6 +327,20 @@ impl App {
         Ok(server)
     }
 
+    /// The server for the operator, started; it ends when its handle is told to.
+    ///
+    /// # Errors
+    /// [`StartFault::Server`].
+    pub fn management_server(&self) -> Result<Server, StartFault> {
+        let gateway = Data::new(self.gateway.clone());
+        let configured = move || {
+            let gateway = gateway.clone();
+            Web::new().configure(|config| http::management::configure(config, gateway))
+        };
+        let listener = self.management.try_clone()?;
+        Ok(HttpServer::new(configured).workers(1).listen(listener)?.disable_signals().shutdown_timeout(5).run())
+    }
+
     /// Serves until `stop` says so: then what was received is answered, background work ends, and the audit's chain is
     /// closed under a last checkpoint.
     ///
@@ -283,6 +349,9 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartFault> {
         let server = self.server()?;
         let handle = server.handle();
+        let management = self.management_server()?;
+        let management_handle = management.handle();
+        let managing = actix_web::rt::spawn(management);
         let (stopping, stopped) = watch::channel(false);
         let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
         let app = Arc::new(self);
@@ -300,7 +369,8 @@ impl App {
         };
         // A failed send means that the tasks have ended already.
         let _ended = stopping.send(true);
-        let _joined = (notifier.await, checkpoints.await, lifecycle.await);
+        management_handle.stop(false).await;
+        let _joined = (notifier.await, checkpoints.await, lifecycle.await, managing.await);
         let store = app.gateway.store.clone();
         let signer = app.signer.clone();
         let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;
@@ -361,8 +431,6 @@ impl App {
             process: self.process.clone(),
             lease: chrono::TimeDelta::seconds(i64::from(settings.round_seconds) + 60),
             compared_at_once: usize::from(settings.compared_at_once),
-            remind_days: u32::from(settings.remind_days),
-            refused_kept_days: u32::from(self.settings.upload.refused_kept_days),
         }
     }
 

@@ -6,6 +6,7 @@
 mod checks;
 mod database_url;
 mod load;
+mod network;
 mod secret;
 
 use std::{
@@ -18,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use database_url::DatabaseUrl;
 pub use load::{ConfigFault, Overrides};
+pub use network::Network;
 pub use secret::Secret;
 
 /// Every setting of the gateway, checked. Relative paths are relative to the working directory.
@@ -46,6 +48,7 @@ pub struct Settings {
     pub auth: AuthSettings,
     pub audit: AuditSettings,
     pub notify: NotifySettings,
+    pub management: ManagementSettings,
     pub lifecycle: LifecycleSettings,
     pub mesh: MeshSettings,
     pub log: LogSettings,
@@ -182,6 +185,18 @@ pub struct NotifySettings {
     pub hook_timeout_seconds: u16,
     /// Days of earlier notifications that a new channel gets.
     pub catch_up_days: u16,
+    /// Networks that hooks may be in beside what is reachable from everywhere.
+    pub allow_targets: Vec<Network>,
+    /// Ed25519 key in PEM that signs notifications; derived from `audit.signing_key` when absent.
+    pub signing_key: Option<PathBuf>,
+}
+
+/// What is for the operator alone, on an address of its own (design 11).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ManagementSettings {
+    /// Where `/metrics` is served, without TLS and without a token. Port 0 lets the system choose.
+    pub listen: SocketAddr,
 }
 
 /// What becomes of records after they were sent (design 2, 7 and 9).
@@ -276,6 +291,7 @@ impl Default for Settings {
             auth: AuthSettings::default(),
             audit: AuditSettings::default(),
             notify: NotifySettings::default(),
+            management: ManagementSettings::default(),
             lifecycle: LifecycleSettings::default(),
             mesh: MeshSettings::default(),
             log: LogSettings::default(),
@@ -333,7 +349,15 @@ impl Default for NotifySettings {
             retry_attempts: 100,
             hook_timeout_seconds: 10,
             catch_up_days: 30,
+            allow_targets: Vec::new(),
+            signing_key: None,
         }
+    }
+}
+
+impl Default for ManagementSettings {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod cpis;
 pub mod demographics;
 pub mod fhir;
+pub mod hl7v3;
 pub mod http;
 pub mod notify;
 pub mod outside;

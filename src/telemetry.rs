@@ -1,4 +1,4 @@
-//! Logging: one subscriber for the process, to standard error, as lines for people or JSON for machines.
+//! Logging, and in [`metrics`] what is counted. One subscriber for the process, to standard error, as lines for people or JSON for machines.
 //!
 //! # What may be logged
 //!
@@ -13,6 +13,8 @@
 //! Two nets below that rule: libraries are cut off below `info` whatever the filter says, because several print
 //! addresses, headers or bodies at `debug` and `trace`; and a panic is logged by its place only, as its message may
 //! quote a value.
+
+pub mod metrics;
 
 use std::io;
 

@@ -23,6 +23,7 @@ use openssl::{
 
 use super::{
     key_file::{self, Readers},
+    notification_key::{NotificationKey, NotificationKeyFault},
     seal::Seal,
 };
 
@@ -103,6 +104,14 @@ impl CheckpointKey {
     /// [`CheckpointKeyFault::Openssl`].
     pub fn seal(&self) -> Result<Seal, CheckpointKeyFault> {
         Ok(Seal::from_secret(&self.key.private_key_to_der()?)?)
+    }
+
+    /// The key that signs this installation's notifications, unless it has one of its own for that.
+    ///
+    /// # Errors
+    /// [`NotificationKeyFault::Openssl`].
+    pub fn notification_key(&self) -> Result<NotificationKey, NotificationKeyFault> {
+        NotificationKey::from_secret(&self.key.private_key_to_der()?)
     }
 
     pub fn public(&self) -> &PublicKey {

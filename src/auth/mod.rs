@@ -7,6 +7,7 @@
 //! - [`Claims`] documents what is read from a token.
 //! - [`sandbox`] issues the sandbox's tokens; [`sandbox::is_sandbox_issuer`] tells it from a real issuer.
 //! - [`checkpoint_key`] signs and verifies the audit's checkpoints.
+//! - [`notification_key`] signs notifications and publishes the key that checks them.
 //! - [`Seal`] keeps what is handed out to be given back, such as cursors.
 //!
 //! The system's clock is never asked: the time is an argument everywhere.
@@ -17,6 +18,7 @@ mod claims;
 mod crypto;
 mod key_file;
 mod keys;
+pub mod notification_key;
 mod registered;
 pub mod sandbox;
 mod seal;

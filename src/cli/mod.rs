@@ -5,6 +5,8 @@
 mod audit;
 mod config;
 mod migrate;
+mod notifications;
+mod organizations;
 mod register;
 pub mod sandbox;
 mod serve;
@@ -52,16 +54,22 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the effective configuration, passwords as ***.
     Config(config::Config),
+    /// Look after organisations.
+    #[command(subcommand)]
+    Organizations(organizations::Organizations),
     /// Look after the local register of demographics.
     #[command(subcommand)]
     Register(register::Register),
     /// Look after the audit.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Look after the notifications to local authorities.
+    #[command(subcommand)]
+    Notifications(notifications::Notifications),
 }
 
 /// Where the configuration comes from; the command line wins over environment and file.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Layers {
     /// Configuration file (TOML); cpis.example.toml names every setting.
     #[arg(long, value_name = "FILE")]
@@ -116,8 +124,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(token) => token.run(),
         Command::Migrate(migrate) => migrate.run(),
         Command::Config(config) => config.run(),
+        Command::Organizations(organizations) => organizations.run(),
         Command::Register(register) => register.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Notifications(notifications) => notifications.run(),
     };
     done.unwrap_or_else(|error| {
         let _shown = writeln!(io::stderr(), "cpis-gateway: {error:#}");

@@ -35,9 +35,9 @@ impl Serve {
             // Before anything is open: a signal that comes during the start is not lost.
             let stop = stop_signals().context("signals can't be received")?;
             let app = App::open(settings.clone(), clock.clone())?;
-            tracing::info!(address = %app.address(), "serving");
+            tracing::info!(address = %app.address(), management = %app.management_address(), "serving");
             if let Some(prepared) = &mut prepared {
-                prepared.announce(&settings, app.address(), clock.now())?;
+                prepared.announce(&settings, (app.address(), app.management_address()), clock.now())?;
             }
             app.run(stopped(stop)).await?;
             Ok(ExitCode::SUCCESS)

@@ -47,6 +47,9 @@ impl Settings {
                 faults.push("public_url: must look like \"https://cpis.example.org\", without a last slash".to_owned());
             }
         }
+        if self.management.listen == self.listen && self.listen.port() != 0 {
+            faults.push("management.listen: must be another address than listen".to_owned());
+        }
         if self.data_dir.as_os_str().is_empty() {
             faults.push("data_dir: must name a directory".to_owned());
         }
@@ -189,6 +192,9 @@ impl Settings {
     }
 
     fn check_sandbox(&self, faults: &mut Vec<String>) {
+        if !self.management.listen.ip().is_loopback() {
+            faults.push("management.listen: the sandbox serves this machine only; use 127.0.0.1".to_owned());
+        }
         if !self.listen.ip().is_loopback() {
             faults.push(
                 "listen: the sandbox serves this machine only; use 127.0.0.1, or configure a real service".to_owned(),

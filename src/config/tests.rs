@@ -47,7 +47,10 @@ fn every_setting() -> Settings {
             retry_attempts: 1,
             hook_timeout_seconds: 1,
             catch_up_days: 1,
+            allow_targets: vec!["10.0.0.0/8".parse().unwrap()],
+            signing_key: Some("k".into()),
         },
+        management: ManagementSettings { listen: SocketAddr::from(([127, 0, 0, 1], 2)) },
         lifecycle: LifecycleSettings { round_seconds: 1, compared_at_once: 1, silent_hours: 1, remind_days: 1 },
         mesh: MeshSettings {
             enabled: true,

@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     demographics::Demographics,
     store::{self, Store, StoreError},
+    telemetry::metrics::Metrics,
 };
 
 /// The CP-IS service over one store. Cheap to clone.
@@ -25,6 +26,7 @@ pub struct Gateway {
     pub demographics: Arc<dyn Demographics>,
     /// Clinicians see name and birth date too.
     pub disclose_demographics: bool,
+    pub metrics: Metrics,
 }
 
 /// Why a use case gave nothing. What was wrong with the request itself is in the values that they return.

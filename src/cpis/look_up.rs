@@ -1,7 +1,7 @@
 //! A clinician looks a child up: what is visible is found, the access is audited, listed and put into the outbox in one
 //! transaction, and only then does the answer exist (design 5).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -20,7 +20,10 @@ use super::{
     },
     visibility,
 };
-use crate::store::{self, Conn, StoreError, Tx, access::NewAccess, child::OwnedChild, person::Child};
+use crate::{
+    store::{self, Conn, StoreError, Tx, access::NewAccess, child::OwnedChild, person::Child},
+    telemetry::metrics,
+};
 
 /// Whom the request is about.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +59,17 @@ impl Gateway {
             Subject::Plan(id) => self.store.read(move |conn| number_of_plan(conn, id)).await?,
         };
         let gateway = self.clone();
+        let begun = Instant::now();
         let found =
-            self.store.write(number.into_iter().collect(), move |tx| gateway.look_up_in(tx, &ask, number)).await?;
-        Ok(found)
+            self.store.write(number.into_iter().collect(), move |tx| gateway.look_up_in(tx, &ask, number)).await;
+        let outcome = match &found {
+            Ok(Some(found)) if found.on_record() => "found",
+            Ok(_) => "nothing",
+            Err(_) => "failed",
+        };
+        self.metrics.count(&metrics::LOOK_UPS, &[outcome]);
+        self.metrics.observe(&metrics::LOOK_UP_SECONDS, &[], begun.elapsed());
+        Ok(found?)
     }
 
     fn look_up_in(

@@ -5,7 +5,12 @@ use uuid::Uuid;
 
 use super::{
     gateway::{Error, Gateway},
-    types::{NhsNumber, Organization, PlanPeriod, ShownPlan, child::AuthorityChild, page::Place},
+    notifications::tellable,
+    types::{
+        NhsNumber, Organization, PlanPeriod, ShownPlan,
+        child::{AuthorityChild, Inactive, NumberStatus},
+        page::Place,
+    },
     visibility,
 };
 use crate::store::{self, Conn, StoreError, plan::ChildPlan};
@@ -98,7 +103,9 @@ impl Gateway {
     ) -> Result<Vec<AuthorityChild>, Error> {
         let authority = authority.id;
         let read = self.store.read(move |conn| {
-            filled(place.clone(), limit, |from, wanted| store::child::page(conn, authority, from, wanted))
+            let children =
+                filled(place.clone(), limit, |from, wanted| store::child::page(conn, authority, from, wanted))?;
+            children.into_iter().map(|child| with_state(conn, authority, child)).collect()
         });
         Ok(read.await?)
     }
@@ -113,7 +120,11 @@ impl Gateway {
         number: NhsNumber,
     ) -> Result<Option<AuthorityChild>, Error> {
         let authority = authority.clone();
-        Ok(self.store.read(move |conn| own_child(conn, &authority, &number)).await?)
+        let read = self.store.read(move |conn| {
+            let child = own_child(conn, &authority, &number)?;
+            child.map(|child| with_state(conn, authority.id, child)).transpose()
+        });
+        Ok(read.await?)
     }
 
     /// A plan as its owner sees it today.
@@ -203,6 +214,17 @@ pub(super) fn own_child(
     number: &NhsNumber,
 ) -> Result<Option<AuthorityChild>, StoreError> {
     Ok(own_children(conn, authority, number)?.into_iter().find(|child| child.nhs_number == *number))
+}
+
+/// The child with what its authority was told of its number.
+fn with_state(conn: &mut Conn, authority: i64, child: AuthorityChild) -> Result<AuthorityChild, StoreError> {
+    let Some(told) = store::outbox::newest_inactive(conn, authority, &child.nhs_number)? else { return Ok(child) };
+    let holds = match store::person::get(conn, child.person_id)?.status {
+        NumberStatus::Superseded | NumberStatus::Invalid | NumberStatus::Retired => true,
+        NumberStatus::Current | NumberStatus::Restricted => false,
+    };
+    let replaced_by = tellable(conn, &child.nhs_number, told.replaced_by)?;
+    Ok(AuthorityChild { inactive: Some(Inactive { replaced_by, holds, ..told }), ..child })
 }
 
 /// The authority's plan with this id, be it deleted, and its child; none for another authority's.

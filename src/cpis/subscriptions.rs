@@ -8,11 +8,11 @@ use super::{
     types::{
         Organization, Precondition,
         audit::RequestEvent,
-        subscription::{NewSubscription, PastEvent, Subscription, SubscriptionChange, SubscriptionStatus},
+        subscription::{Event, Hook, NewSubscription, Subscription, SubscriptionChange, SubscriptionStatus},
     },
 };
 use crate::store::{
-    StoreError, access, delivery,
+    StoreError, delivery,
     subscription::{self, Standing},
 };
 
@@ -39,6 +39,8 @@ pub enum Resubscribed {
     Done(Box<Subscription>),
     Unknown,
     Deleted,
+    /// A subscription keeps its topic: its events are numbered, and all of one kind.
+    OtherTopic,
     /// A precondition does not hold.
     OtherVersion(Precondition),
 }
@@ -46,26 +48,32 @@ pub enum Resubscribed {
 /// Events of a subscription in the order of their numbers.
 pub struct PastEvents {
     pub subscription: Subscription,
-    pub events: Vec<PastEvent>,
+    pub events: Vec<Event>,
     /// Number to go on from, if there may be more.
     pub next: Option<i64>,
 }
 
 /// What a change asks of a subscription; `None` when it stands like that already.
 ///
-/// Whatever decides what is sent where (endpoint, headers, topic, end) needs a new handshake, and so does one that stands
+/// Whatever decides what is sent where (endpoint, headers, content, end) needs a new handshake, and so does one that stands
 /// still, in error or off.
 fn standing(stored: &Subscription, change: &SubscriptionChange) -> Option<Standing> {
     let wanted = &change.wanted;
-    let same_place = stored.endpoint == wanted.endpoint
-        && stored.topic == wanted.topic
+    let Hook { endpoint, headers, payload, content, heartbeat, timeout, max_count } = &stored.hook;
+    let same_place = *endpoint == wanted.hook.endpoint
+        && *payload == wanted.hook.payload
+        && *content == wanted.hook.content
+        && stored.criteria == wanted.criteria
         && stored.end.map(|end| end.timestamp_millis()) == wanted.end_ms;
-    let same_words = stored.reason == wanted.reason;
+    let same_words = stored.reason == wanted.reason
+        && *heartbeat == wanted.hook.heartbeat
+        && *timeout == wanted.hook.timeout
+        && *max_count == wanted.hook.max_count;
     let stands_still = matches!(stored.status, SubscriptionStatus::Error | SubscriptionStatus::Off);
     match change.off {
         true if stored.status == SubscriptionStatus::Off && same_place && same_words => None,
         true => Some(Standing::Off),
-        false if stands_still || !same_place || stored.headers != wanted.headers => Some(Standing::Requested),
+        false if stands_still || !same_place || *headers != wanted.hook.headers => Some(Standing::Requested),
         false => (!same_words).then_some(Standing::Kept),
     }
 }
@@ -137,6 +145,9 @@ impl Gateway {
             if !precondition.holds(Some(stored.version)) {
                 return Ok(Resubscribed::OtherVersion(precondition));
             }
+            if stored.topic != change.wanted.topic {
+                return Ok(Resubscribed::OtherTopic);
+            }
             let now = clock.now();
             if let Some(standing) = standing(&stored, &change) {
                 let now_ms = now.timestamp_millis();
@@ -167,6 +178,7 @@ impl Gateway {
         between: (i64, i64),
         limit: i64,
     ) -> Result<PastEvents, Error> {
+        let gateway = self.clone();
         let read = self.store.read(move |conn| {
             let given = delivery::between(conn, subscription.key, between, limit)?;
             let full = i64::try_from(given.len()).unwrap_or(i64::MAX) >= limit;
@@ -174,9 +186,8 @@ impl Gateway {
             let next = last.map(|last| last + 1).filter(|next| full && *next <= between.1.min(subscription.events));
             let mut events = Vec::new();
             for event in given {
-                if !is_held(conn, &event)? {
-                    let access = access::get(conn, event.access)?;
-                    events.push(PastEvent { number: event.event_number, notification: event.notification, access });
+                if !is_held(conn, event.outbox)? {
+                    events.push(gateway.event(conn, &event)?);
                 }
             }
             Ok(PastEvents { subscription: subscription.clone(), events, next })

@@ -45,6 +45,8 @@ fhir_struct! {
         extension: Vec<Extension>,
         value_string: Option<String>,
         value_code: Option<String>,
+        value_unsigned_int: Option<u32>,
+        value_positive_int: Option<u32>,
         value_reference: Option<Reference>,
         value_codeable_concept: Option<CodeableConcept>,
     }
@@ -126,6 +128,7 @@ fhir_struct! {
         r#use: Option<String>,
         system: Option<String>,
         value: Option<String>,
+        period: Option<Period>,
         /// Boxed: the two types hold each other.
         assigner: Option<Box<Reference>>,
     }

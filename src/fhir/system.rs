@@ -57,6 +57,12 @@ pub const BALP_PROFILE: &str = "https://profiles.ihe.net/ITI/BALP/StructureDefin
 pub const ENGLAND_PROFILE: &str = "https://fhir.nhs.uk/England/StructureDefinition/";
 pub const PAYLOAD_CONTENT: &str =
     "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content";
+pub const HEARTBEAT_PERIOD: &str =
+    "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-heartbeat-period";
+pub const TIMEOUT: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-timeout";
+pub const MAX_COUNT: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-max-count";
+/// How the extensions of the backport begin.
+pub const SUBSCRIPTIONS_BACKPORT: &str = "http://hl7.org/fhir/uv/subscriptions-backport/";
 pub const SUBSCRIPTION_STATUS_PROFILE: &str =
     "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription-status-r4";
 pub const SUBSCRIPTION_NOTIFICATION_PROFILE: &str =

@@ -140,7 +140,7 @@ async fn beside(set: &mut Searchset<'_>, call: &Call, search: &Search, plans: &[
     let authority = &call.caller.organization;
     for shown in plans {
         if let Some(child) = call.service.gateway.own_child(authority, shown.nhs_number).await? {
-            set.beside(Row::of(render::patient_for_owner(&child)));
+            set.beside(Row::of(render::patient_for_owner(&child, &call.service.settings.base_url)));
         }
     }
     set.beside(Row::of(render::organization(authority)));

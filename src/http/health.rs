@@ -1,10 +1,12 @@
-//! `/_ping` and `/_status`: is the process up, and does what it depends on work. Open; they tell nothing of any record.
+//! `/_ping` and `/_status`: is the process up, and does what it depends on work. Open; they tell nothing of any record. What
+//! was found is for administrators; others read the words `pass`, `warn` and `fail`.
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
-use serde_json::{Value, json};
+use futures_util::future::join_all;
+use serde_json::{Map, Value, json};
 
 use super::{request_id::RequestIds, service::Service};
-use crate::cpis::types::caller::Role;
+use crate::cpis::types::{caller::Role, health::Health};
 
 fn respond(request: &HttpRequest, status: StatusCode, body: &Value) -> HttpResponse {
     let ids = RequestIds::of(request.headers()).unwrap_or_default();
@@ -30,39 +32,42 @@ pub async fn ping(request: HttpRequest) -> HttpResponse {
     respond(&request, StatusCode::OK, &release())
 }
 
-/// 200 when the store can be read, else 503. Which authorities are silent is told to administrators alone.
+/// 503 when something fails without which nobody is answered, else 200.
 pub async fn status(request: HttpRequest, service: Data<Service>) -> HttpResponse {
-    let store = service.gateway.check().await;
-    let (status, word) = match &store {
-        Ok(_) => (StatusCode::OK, "pass"),
-        Err(error) => {
-            tracing::warn!(%error, "the store failed its check");
-            (StatusCode::SERVICE_UNAVAILABLE, "fail")
+    let dependencies = &service.dependencies;
+    let checks = join_all(dependencies.iter().map(|dependency| (dependency.check)())).await;
+    let for_administrator = is_administrator(&service, &request).await;
+    let mut whole = Health::Pass;
+    let mut status = StatusCode::OK;
+    let mut told = Map::new();
+    for (dependency, check) in dependencies.iter().zip(checks) {
+        whole = whole.max(match check.health {
+            // What the service can do without is no failure of the service.
+            Health::Fail if !dependency.essential => Health::Warn,
+            health => health,
+        });
+        if dependency.essential && check.health == Health::Fail {
+            status = StatusCode::SERVICE_UNAVAILABLE;
         }
-    };
-    let mut checks = json!({"store": {"status": word}});
-    if store.is_ok()
-        && let Ok(silent) = service.gateway.silent_authorities().await
-    {
-        checks["authorities"] = json!({"status": if silent.is_empty() { "pass" } else { "warn" }});
-        if asks_as_administrator(&request, &service).await {
-            let told = silent.iter().map(|one| json!({"ods": one.ods.as_str(), "lastConfirmed": one.last_confirmed}));
-            checks["authorities"]["silent"] = told.collect();
+        let mut one = json!({"status": check.health.code()});
+        if for_administrator {
+            one["output"] = Value::String(check.detail);
         }
+        told.insert(check.name.to_owned(), one);
     }
     let mut body = release();
     if let Some(members) = body.as_object_mut() {
-        members.insert("status".to_owned(), json!(word));
-        members.insert("checks".to_owned(), checks);
+        members.insert("status".to_owned(), json!(whole.code()));
+        members.insert("checks".to_owned(), Value::Object(told));
     }
     respond(&request, status, &body)
 }
 
-/// Whether the token, if there is one, is an administrator's. Any other changes nothing: the answer is for everybody.
-async fn asks_as_administrator(request: &HttpRequest, service: &Service) -> bool {
-    let Some(header) = request.headers().get("authorization").and_then(|value| value.to_str().ok()) else {
+/// Who sends no token, or one that isn't good, gets what everybody gets.
+async fn is_administrator(service: &Service, request: &HttpRequest) -> bool {
+    let header = request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    if header.is_none() {
         return false;
-    };
-    let caller = service.authenticate(Some(header.to_owned())).await;
-    caller.is_ok_and(|caller| caller.role == Role::Administrator)
+    }
+    service.authenticate(header).await.is_ok_and(|caller| caller.role == Role::Administrator)
 }

@@ -232,7 +232,7 @@ fn rendered(call: &Call, version: &Version) -> Resource {
             let view = View::Owner { now: version.as_at, zone: call.service.gateway.calendar.zone() };
             render::flag(shown, view).into()
         }
-        VersionContent::Child(child) => render::patient_for_owner(child).into(),
+        VersionContent::Child(child) => render::patient_for_owner(child, &call.service.settings.base_url).into(),
         VersionContent::Organization(organization) => render::organization(organization).into(),
     }
 }

@@ -18,14 +18,14 @@ use super::{
     service::HttpSettings,
 };
 use crate::{
-    cpis::types::audit::Interaction,
+    cpis::types::{audit::Interaction, notice::Topic},
     fhir::definitions::{DATE, Definitions, OwnParameter, PUBLISHER, search_parameter},
 };
 
-/// Name of the topic of unscheduled accesses, below the base.
-pub const ACCESS_TOPIC: &str = "SubscriptionTopic/cpis-access";
-/// All that can be subscribed to.
-const TOPICS: &[&str] = &[ACCESS_TOPIC];
+/// Canonical of a topic on a server with this FHIR base, without a last slash.
+pub fn topic_url(base_url: &str, topic: Topic) -> String {
+    format!("{base_url}/SubscriptionTopic/{}", topic.name())
+}
 
 pub const PARAMETERS: &[Parameter] = &[Parameter::special(
     "mode",
@@ -242,13 +242,13 @@ fn resource(name: &str, routes: &[&Route], base: &str, definitions: &Definitions
     });
     if name == "Subscription" {
         // How R4 servers say which topics there are (R5 backport, canonical of the topic).
-        let topic = |topic: &&str| {
+        let topic = |topic: Topic| {
             json!({
                 "url": "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical",
-                "valueCanonical": format!("{base}/{topic}"),
+                "valueCanonical": topic_url(base, topic),
             })
         };
-        statement["extension"] = TOPICS.iter().map(topic).collect();
+        statement["extension"] = Topic::ALL.into_iter().map(topic).collect();
     }
     without_empty(&mut statement);
     statement

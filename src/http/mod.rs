@@ -15,6 +15,8 @@ mod flag;
 mod health;
 mod history;
 mod inactive;
+mod keys;
+pub mod management;
 mod metadata;
 mod openapi;
 mod organization;
@@ -50,8 +52,6 @@ use self::{
     service::Service,
 };
 
-pub use metadata::ACCESS_TOPIC;
-
 /// Registers everything that is served.
 pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
     config
@@ -59,6 +59,7 @@ pub fn configure(config: &mut ServiceConfig, service: Data<Service>) {
         .app_data(Data::new(Routes::default()))
         .service(only_get("/_ping", read().to(health::ping)))
         .service(only_get("/_status", read().to(health::status)))
+        .service(only_get("/.well-known/jwks.json", read().to(keys::keys)))
         .service(
             web::resource("/sandbox/token")
                 .route(web::post().to(sandbox::token))

@@ -91,6 +91,7 @@ pub async fn search(call: Call) -> Result<Answer, Refusal> {
 async fn own_search(call: Call, search: Search) -> Result<Answer, Refusal> {
     call.query.only_for_others(&["_revinclude"])?;
     let (gateway, authority) = (&call.service.gateway, &call.caller.organization);
+    let base_url = call.service.settings.base_url.as_str();
     let mut event = call.event();
     let mut set = Searchset::new(&call);
     let by_local_id = call.query.values("identifier").any(|text| text.starts_with(&format!("{}|", system::LOCAL_ID)));
@@ -99,7 +100,7 @@ async fn own_search(call: Call, search: Search) -> Result<Answer, Refusal> {
         event.patient = Some(number);
         gateway.audit(event).await?;
         if let Some(child) = &child {
-            set.matched(Row::of(render::patient_for_owner(child)));
+            set.matched(Row::of(render::patient_for_owner(child, base_url)));
         }
         return Ok(Answer::ok(set.whole(&search)?));
     }
@@ -108,7 +109,7 @@ async fn own_search(call: Call, search: Search) -> Result<Answer, Refusal> {
         let children = gateway.own_children(authority, place, limit).await?;
         Ok(children.into_iter().map(|child| (child.id, child)).collect::<Vec<_>>())
     };
-    let patient = |child: &AuthorityChild| Resource::from(render::patient_for_owner(child));
+    let patient = |child: &AuthorityChild| Resource::from(render::patient_for_owner(child, base_url));
     let page = Page::read(&search, page::cursor(&call)?, &fetch, patient).await?;
     let counted = search.total == Total::Accurate || search.only_count();
     let total = if counted { Some(page::count(&search, &fetch, patient).await?) } else { None };
@@ -154,10 +155,11 @@ async fn own(call: Call, number: NhsNumber) -> Result<Answer, Refusal> {
     event.entity = Some(EntityRef { resource: "Patient".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
     let current = Current {
-        resource: render::patient_for_owner(&child).into(),
+        resource: render::patient_for_owner(&child, &call.service.settings.base_url).into(),
         version: child.version,
-        modified: child.recorded,
-        settled: true,
+        modified: child.modified(),
+        // A number that becomes inactive, or valid again, makes no version of what the authority sent.
+        settled: child.inactive.is_none(),
     };
     Ok(Answer::read(&call, current))
 }

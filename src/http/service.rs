@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::definitions::Published;
 use crate::{
     auth::{self, AuthFault, Seal, Tokens},
     config::{PdsMode, ScheduledCare},
-    cpis::{Gateway, types::caller::Caller},
+    cpis::{
+        Gateway,
+        types::{caller::Caller, health::Dependency},
+    },
     fhir::{render::Verification, validate::Validators},
+    outside::target::Targets,
 };
 
 /// Settings that shape answers.
@@ -21,12 +27,12 @@ pub struct HttpSettings {
     pub pds_mode: PdsMode,
     /// Largest body, bytes.
     pub body_bytes: usize,
-    /// Days that refused records are kept.
-    pub refused_kept_days: u32,
     /// Most entries of a Bundle.
     pub max_entries: usize,
-    /// Hooks may be plain HTTP and on this machine (sandbox).
-    pub allow_plain_hooks: bool,
+    /// Where hooks may be.
+    pub hook_targets: Targets,
+    /// Seconds that a hook may take to answer.
+    pub hook_timeout_seconds: u32,
 }
 
 /// The HTTP side of one gateway.
@@ -37,6 +43,10 @@ pub struct Service {
     pub settings: HttpSettings,
     /// Of the cursors: what numbers the store gives rows tells how many rows others have.
     pub seal: Seal,
+    /// What `/_status` asks.
+    pub dependencies: Vec<Dependency>,
+    /// The public key that checks notifications, as a JSON Web Key Set.
+    pub notification_keys: Value,
     /// What the gateway says of itself, made once.
     pub published: Published,
     /// `None` outside the sandbox.

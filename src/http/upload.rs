@@ -272,7 +272,7 @@ fn answer(call: &Call, loaded: &LoadedRecord, root: &str, preference: Return) ->
 /// What an entry has made of its resource, as the owner gets it.
 pub fn resource_of(call: &Call, entry: &LoadedEntry) -> Resource {
     match &entry.resource {
-        LoadedResource::Child(child) => render::patient_for_owner(child).into(),
+        LoadedResource::Child(child) => render::patient_for_owner(child, &call.service.settings.base_url).into(),
         LoadedResource::Plan(shown) => owner_flag(call, shown),
     }
 }

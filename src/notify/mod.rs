@@ -12,7 +12,10 @@
 //!   comes again under the same `Bundle.id` (the stable id of the outbox row) and the same event number.
 //! - A failure is tried again after a pause ([`back_off`]), then it is `undeliverable`: kept, logged, and the
 //!   subscription's status is `error` until a later event is taken. The next events are sent all the same, so that one
-//!   that a hook can't digest doesn't silence it.
+//!   that a hook can't digest doesn't silence it. A hook that answers 410 is gone: its subscription is switched off, and
+//!   what it was not told waits.
+//! - A subscription that asks for heartbeats gets one when nothing was sent to it for so long.
+//! - Every sending is signed ([`crate::auth::notification_key`]).
 
 mod back_off;
 mod channel;
@@ -27,6 +30,7 @@ use chrono::TimeDelta;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    auth::notification_key::NotificationKey,
     config::NotifySettings,
     cpis::{Error, Gateway, notifications::NotifierTerms},
     outside::hook::HookClient,
@@ -71,9 +75,11 @@ impl From<&NotifySettings> for NotifierSettings {
 pub struct Pumped {
     /// Handshakes that succeeded.
     pub handshakes: usize,
+    /// Heartbeats that a hook took.
+    pub heartbeats: usize,
     /// Events that a hook took.
     pub delivered: usize,
-    /// Sendings that failed, handshakes included.
+    /// Sendings that failed, handshakes and heartbeats included.
     pub failed: usize,
     /// Events that wait for open subscriptions afterwards, due or not.
     pub waiting: usize,
@@ -82,6 +88,7 @@ pub struct Pumped {
 impl Pumped {
     fn add(&mut self, other: Self) {
         self.handshakes += other.handshakes;
+        self.heartbeats += other.heartbeats;
         self.delivered += other.delivered;
         self.failed += other.failed;
     }
@@ -94,6 +101,7 @@ pub struct Notifier(Arc<Parts>);
 struct Parts {
     gateway: Gateway,
     hooks: HookClient,
+    key: NotificationKey,
     settings: NotifierSettings,
     terms: NotifierTerms,
     /// Absolute FHIR base, without a last slash.
@@ -103,10 +111,10 @@ struct Parts {
 }
 
 impl Notifier {
-    /// `process` names this process among those of the same database.
+    /// `process` names this process among those of the same database; `hooks` and the key that signs what they post.
     pub fn new(
         gateway: Gateway,
-        hooks: HookClient,
+        (hooks, key): (HookClient, NotificationKey),
         settings: NotifierSettings,
         base_url: String,
         process: String,
@@ -118,7 +126,7 @@ impl Notifier {
             attempts: settings.retry_attempts,
             catch_up: settings.catch_up,
         };
-        Self(Arc::new(Parts { gateway, hooks, settings, terms, base_url, busy: Mutex::default() }))
+        Self(Arc::new(Parts { gateway, hooks, key, settings, terms, base_url, busy: Mutex::default() }))
     }
 
     /// One round, until all that was due has been sent or has failed. A subscription that an earlier call is still
@@ -177,14 +185,20 @@ impl Notifier {
             return Ok(());
         }
         let due = gateway.notifier_turns().await?;
-        for (subscription, failures) in due.handshakes {
+        for subscription in due.handshakes {
             if let Some(turn) = self.turn(subscription.key) {
-                tasks.spawn(self.clone().handshake(subscription, failures, turn));
+                tasks.spawn(self.clone().handshake(subscription, turn));
             }
         }
         for key in due.events {
             if let Some(turn) = self.turn(key) {
                 tasks.spawn(self.clone().send_due(turn));
+            }
+        }
+        // After the events: one that is being told something needs no heartbeat.
+        for subscription in due.heartbeats {
+            if let Some(turn) = self.turn(subscription.key) {
+                tasks.spawn(self.clone().heartbeat(subscription, turn));
             }
         }
         Ok(())

@@ -5,14 +5,17 @@
 //! - [`HookFault`] has a text fit for a log and for the Subscription's owner: never the endpoint's path or query, never
 //!   a header's value, nothing of the body sent or of the answer.
 //!
-//! An authority chooses the endpoint, so outside the sandbox the client doesn't connect to this machine or to link-local
-//! addresses, whether they are written in the URL or come from the DNS. Proxies named in the environment are not used.
+//! An authority chooses the endpoint, so the client connects to what [`Targets`] allow only, whether the address is written
+//! in the URL or comes from the DNS: the addresses that a name has are judged where the connection is made, so that a
+//! second answer of the DNS can't lead elsewhere. Proxies named in the environment are not used.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
+
+use super::target::{NameService, Targets, system_names};
 
 use chrono::{DateTime, Utc};
 use reqwest::{
@@ -25,14 +28,12 @@ use reqwest::{
 /// Most header lines of one subscription, and most bytes of all of them.
 const MOST_HEADERS: usize = 20;
 const LONGEST_HEADERS: usize = 8192;
-/// Content type of what is sent.
-pub const CONTENT_TYPE_SENT: &str = "application/fhir+json";
 /// At most this much of an answer's body is read, and thrown away, in bytes.
 const MOST_DISCARDED: usize = 64 * 1024;
 /// Longest endpoint, in bytes.
 const LONGEST_ENDPOINT: usize = 2048;
 /// Headers that the client sets itself, or that say how the message is framed: not for a Subscription to choose.
-const RESERVED_HEADERS: [&str; 12] = [
+const RESERVED_HEADERS: [&str; 15] = [
     "host",
     "content-length",
     "content-type",
@@ -45,6 +46,9 @@ const RESERVED_HEADERS: [&str; 12] = [
     "trailer",
     "upgrade",
     "expect",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
 ];
 
 /// How long a call may take.
@@ -62,6 +66,8 @@ pub struct HookTimeouts {
 pub struct HookFault {
     /// The HTTP status, if there was an answer.
     pub status: Option<u16>,
+    /// The endpoint is there no more (410).
+    pub gone: bool,
     /// How long the endpoint asks to be left alone; not capped.
     pub retry_after: Option<Duration>,
     /// Plain English; safe to log and to show to the Subscription's owner.
@@ -70,23 +76,42 @@ pub struct HookFault {
 
 impl HookFault {
     fn unsent(text: impl Into<String>) -> Self {
-        Self { status: None, retry_after: None, text: text.into() }
+        Self { status: None, gone: false, retry_after: None, text: text.into() }
     }
+}
+
+/// What is posted, and where to.
+#[derive(Clone, Copy)]
+pub struct Post<'a> {
+    pub endpoint: &'a str,
+    /// Lines `Name: value`.
+    pub headers: &'a [String],
+    /// Headers of our own: names in small letters.
+    pub signature: &'a [(&'static str, String)],
+    pub content_type: &'static str,
+    /// Less than the client's own limit, if the endpoint asks for that.
+    pub timeout: Option<Duration>,
 }
 
 /// The client. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct HookClient {
     client: reqwest::Client,
-    allow_plain_and_loopback: bool,
+    targets: Targets,
 }
 
 impl HookClient {
-    /// `allow_plain_and_loopback` is for the sandbox: plain HTTP, and endpoints on this machine.
-    ///
     /// # Errors
     /// [`HookFault`] when TLS can't be set up.
-    pub fn new(timeouts: HookTimeouts, allow_plain_and_loopback: bool) -> Result<Self, HookFault> {
+    pub fn new(timeouts: HookTimeouts, targets: Targets) -> Result<Self, HookFault> {
+        Self::with_names(timeouts, targets, system_names())
+    }
+
+    /// [`HookClient::new`] with another name service than the system's.
+    ///
+    /// # Errors
+    /// As [`HookClient::new`].
+    pub fn with_names(timeouts: HookTimeouts, targets: Targets, names: NameService) -> Result<Self, HookFault> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("cpis-gateway/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(timeouts.connect)
@@ -96,21 +121,27 @@ impl HookClient {
             .referer(false)
             .no_proxy()
             .tls_version_min(tls::Version::TLS_1_2)
-            .https_only(!allow_plain_and_loopback)
-            .dns_resolver(Arc::new(Names { allow_loopback: allow_plain_and_loopback }))
+            .https_only(!targets.plain)
+            .dns_resolver(Arc::new(Names { names, targets: targets.clone() }))
             .build()
             .map_err(|_| HookFault::unsent("TLS cannot be set up on this machine: check its CA certificates"))?;
-        Ok(Self { client, allow_plain_and_loopback })
+        Ok(Self { client, targets })
     }
 
-    /// Posts `body` to `endpoint` with `headers` (lines `Name: value`). Any 2xx is success.
+    /// Posts `body`. Any 2xx is success.
     ///
     /// # Errors
     /// [`HookFault`]: refused beforehand, not reached, out of time, or answered with another status.
-    pub async fn post(&self, endpoint: &str, headers: &[String], body: Vec<u8>) -> Result<(), HookFault> {
-        let url = endpoint_url(endpoint, self.allow_plain_and_loopback).map_err(HookFault::unsent)?;
-        let headers = header_map(headers).map_err(HookFault::unsent)?;
-        let request = self.client.post(url).headers(headers).header(CONTENT_TYPE, CONTENT_TYPE_SENT).body(body);
+    pub async fn post(&self, post: &Post<'_>, body: Vec<u8>) -> Result<(), HookFault> {
+        let url = endpoint_url(post.endpoint, &self.targets).map_err(HookFault::unsent)?;
+        let headers = header_map(post.headers).map_err(HookFault::unsent)?;
+        let mut request = self.client.post(url).headers(headers).header(CONTENT_TYPE, post.content_type).body(body);
+        for (name, value) in post.signature {
+            request = request.header(*name, value);
+        }
+        if let Some(timeout) = post.timeout {
+            request = request.timeout(timeout);
+        }
         let mut response = request.send().await.map_err(|error| HookFault::unsent(reason(&error)))?;
         let status = response.status();
         let retry_after = retry_after(response.headers(), Utc::now());
@@ -118,16 +149,17 @@ impl HookClient {
         if status.is_success() {
             return Ok(());
         }
-        Err(HookFault { status: Some(status.as_u16()), retry_after, text: refusal(status) })
+        let gone = status == StatusCode::GONE;
+        Err(HookFault { status: Some(status.as_u16()), gone, retry_after, text: refusal(status) })
     }
 }
 
-/// Whether an endpoint may be posted to. `allow_plain_and_loopback` is for the sandbox.
+/// Whether an endpoint may be posted to, as far as its URL tells: what its name leads to is judged when it is called.
 ///
 /// # Errors
 /// What is wrong with it, in words for its owner.
-pub fn check_endpoint(url: &str, allow_plain_and_loopback: bool) -> Result<(), &'static str> {
-    endpoint_url(url, allow_plain_and_loopback).map(drop)
+pub fn check_endpoint(url: &str, targets: &Targets) -> Result<(), &'static str> {
+    endpoint_url(url, targets).map(drop)
 }
 
 /// Whether header lines (`Name: value`) may be sent.
@@ -138,7 +170,7 @@ pub fn check_headers(lines: &[String]) -> Result<(), &'static str> {
     header_map(lines).map(drop)
 }
 
-fn endpoint_url(text: &str, allow_plain_and_loopback: bool) -> Result<Url, &'static str> {
+fn endpoint_url(text: &str, targets: &Targets) -> Result<Url, &'static str> {
     if text.len() > LONGEST_ENDPOINT {
         return Err("the endpoint is longer than 2048 characters");
     }
@@ -149,7 +181,7 @@ fn endpoint_url(text: &str, allow_plain_and_loopback: bool) -> Result<Url, &'sta
     let url = Url::parse(text).map_err(|_| "the endpoint is not a URL")?;
     match url.scheme() {
         "https" => {}
-        "http" if allow_plain_and_loopback => {}
+        "http" if targets.plain => {}
         "http" => return Err("the endpoint must use https"),
         _ => return Err("the endpoint must be an https URL"),
     }
@@ -159,8 +191,10 @@ fn endpoint_url(text: &str, allow_plain_and_loopback: bool) -> Result<Url, &'sta
     if url.fragment().is_some() {
         return Err("the endpoint has a fragment (#...)");
     }
-    if !allow_plain_and_loopback && (names_this_machine(&url) || literal_address(&url).is_some_and(is_forbidden)) {
-        return Err("the endpoint is an address of this machine or of its own link, not of another system");
+    let this_machine = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let address = if names_this_machine(&url) { Some(this_machine) } else { literal_address(&url) };
+    if address.is_some_and(|address| !targets.may_be(address)) {
+        return Err(FORBIDDEN);
     }
     Ok(url)
 }
@@ -174,33 +208,31 @@ fn literal_address(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// Addresses that are never another organisation's: this machine, its link (cloud metadata), many at once.
-/// Private networks are allowed: health networks use them.
-fn is_forbidden(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local(),
-    }
-}
+/// Of an address that is not reachable from everywhere.
+const FORBIDDEN: &str = "the endpoint is at an address that notifications are not sent to: this machine, a private or a \
+                         special network; the operator may allow its network";
 
-/// The system's name service, less the addresses that may not be connected to.
+/// A name that leads to no address that may be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("{FORBIDDEN}")]
+struct ForbiddenTarget;
+
+/// A name service, less the addresses that may not be connected to.
 struct Names {
-    allow_loopback: bool,
+    names: NameService,
+    targets: Targets,
 }
 
 impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_loopback = self.allow_loopback;
+        let (names, targets) = (self.names.clone(), self.targets.clone());
         Box::pin(async move {
             // Port 0 is replaced by that of the URL.
             let host = name.as_str().to_owned();
-            let found =
-                tokio::task::spawn_blocking(move || std::net::ToSocketAddrs::to_socket_addrs(&(host, 0))).await??;
-            let allowed: Vec<SocketAddr> = found.filter(|a| allow_loopback || !is_forbidden(a.ip())).collect();
+            let found = tokio::task::spawn_blocking(move || names(&host)).await??;
+            let allowed: Vec<SocketAddr> = found.into_iter().filter(|a| targets.may_be(a.ip())).collect();
             if allowed.is_empty() {
-                return Err("the name has no address that may be connected to".into());
+                return Err(ForbiddenTarget.into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
@@ -235,6 +267,8 @@ fn reason(error: &reqwest::Error) -> String {
         "the endpoint did not answer within the time allowed"
     } else if io == Some(std::io::ErrorKind::ConnectionRefused) {
         "the endpoint refused the connection: nothing listens there"
+    } else if causes(error).any(|cause| cause.is::<ForbiddenTarget>()) {
+        FORBIDDEN
     } else if error.is_connect() && is_tls(error) {
         "TLS with the endpoint failed: check that its certificate is valid, names the host and is from a known authority"
     } else if error.is_connect() {
@@ -264,6 +298,7 @@ fn refusal(status: StatusCode) -> String {
     match code {
         300..=399 => format!("the endpoint answered {code}; redirects are not followed: correct the endpoint"),
         401 | 403 => format!("the endpoint answered {code}: check the channel's headers"),
+        410 => "the endpoint answered 410: it is there no more".to_owned(),
         429 => "the endpoint answered 429: too many notifications".to_owned(),
         _ => format!("the endpoint answered {code}"),
     }

@@ -34,7 +34,7 @@ struct Hook {
 impl Hook {
     async fn post(&self, path: &str, headers: &[&str]) -> Result<(), HookFault> {
         let headers: Vec<String> = headers.iter().map(|h| (*h).to_owned()).collect();
-        sandbox_client().post(&format!("{}{path}", self.base), &headers, b"{}".to_vec()).await
+        post(&sandbox_client(), &format!("{}{path}", self.base), &headers, b"{}".to_vec()).await
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -43,7 +43,29 @@ impl Hook {
 }
 
 fn sandbox_client() -> HookClient {
-    HookClient::new(TIMEOUTS, true).unwrap()
+    client(TIMEOUTS)
+}
+
+fn client(timeouts: HookTimeouts) -> HookClient {
+    HookClient::new(timeouts, Targets::sandbox(&[])).unwrap()
+}
+
+/// A client whose name service answers for every name what the table says, call by call.
+fn client_where(targets: Targets, answers: &[&[&str]]) -> HookClient {
+    let answers: Vec<Vec<SocketAddr>> =
+        answers.iter().map(|each| each.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect()).collect();
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let names: NameService = Arc::new(move |_| {
+        let turn = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Ok(answers[turn.min(answers.len() - 1)].clone())
+    });
+    HookClient::with_names(TIMEOUTS, targets, names).unwrap()
+}
+
+async fn post(client: &HookClient, endpoint: &str, headers: &[String], body: Vec<u8>) -> Result<(), HookFault> {
+    let signature = [("webhook-id", "n-1".to_owned())];
+    let content_type = "application/fhir+json";
+    client.post(&Post { endpoint, headers, signature: &signature, content_type, timeout: None }, body).await
 }
 
 async fn answer(request: HttpRequest, body: web::Bytes, log: web::Data<Log>) -> HttpResponse {
@@ -63,6 +85,7 @@ async fn answer(request: HttpRequest, body: web::Bytes, log: web::Data<Log>) -> 
             .insert_header((header::RETRY_AFTER, "Sun, 01 Mar 2026 09:02:00 GMT"))
             .finish(),
         "/busy-nonsense" => retry("soon"),
+        "/gone" => HttpResponse::Gone().finish(),
         "/forbidden" => HttpResponse::Forbidden().body("your token is wrong"),
         _ => HttpResponse::InternalServerError().body("a secret trace"),
     }
@@ -105,9 +128,9 @@ async fn an_endless_answer_is_cut_short() {
     let hook = hook().await;
     // Were it read to the end, only the outer limit would end it.
     let patient = HookTimeouts { total: Duration::from_secs(3600), ..TIMEOUTS };
-    let client = HookClient::new(patient, true).unwrap();
+    let client = client(patient);
     let url = format!("{}/huge", hook.base);
-    let answer = tokio::time::timeout(Duration::from_secs(20), client.post(&url, &[], vec![])).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), post(&client, &url, &[], vec![])).await;
     assert_eq!(answer, Ok(Ok(())));
     hook.handle.stop(false).await;
 }
@@ -152,13 +175,13 @@ async fn no_fault_tells_a_secret() {
         "http://no-such-host.invalid/p4th?q=qu3ry".to_owned(),
         "p4th?q=qu3ry".to_owned(),
     ] {
-        let fault = client.post(&endpoint, &[secret.to_owned()], b"b0dy".to_vec()).await.unwrap_err();
+        let fault = post(&client, &endpoint, &[secret.to_owned()], b"b0dy".to_vec()).await.unwrap_err();
         let text = format!("{fault} {fault:?}");
         for part in ["s3cret", "us3r", "qu3ry", "p4th", "b0dy", "your token", &plain] {
             assert!(!text.contains(part), "{text}");
         }
     }
-    let fault = client.post(&hook.base, &["X: s3cret\r\nY: 1".to_owned()], vec![]).await.unwrap_err();
+    let fault = post(&client, &hook.base, &["X: s3cret\r\nY: 1".to_owned()], vec![]).await.unwrap_err();
     assert!(!format!("{fault:?}").contains("s3cret"));
     assert!(hook.seen().iter().all(|s| s.path.starts_with("/forbidden")));
     hook.handle.stop(false).await;
@@ -169,23 +192,23 @@ async fn an_endpoint_that_never_answers_runs_out_of_time() {
     // The kernel completes the handshake; nobody ever reads.
     let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let timeouts = HookTimeouts { connect: Duration::from_secs(5), total: Duration::from_millis(200) };
-    let client = HookClient::new(timeouts, true).unwrap();
+    let client = client(timeouts);
     let url = format!("http://{}/", silent.local_addr().unwrap());
-    let fault = client.post(&url, &[], vec![]).await.unwrap_err();
+    let fault = post(&client, &url, &[], vec![]).await.unwrap_err();
     assert_eq!(fault, HookFault::unsent("the endpoint did not answer within the time allowed"));
 }
 
 #[actix_web::test]
 async fn a_connection_that_is_refused_or_hangs_is_told_apart() {
     let dead = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let fault = sandbox_client().post(&format!("http://{dead}/"), &[], vec![]).await.unwrap_err();
+    let fault = post(&sandbox_client(), &format!("http://{dead}/"), &[], vec![]).await.unwrap_err();
     assert!(fault.text.contains("refused the connection"), "{fault}");
     // TLS counts as connecting: a server that stays silent in the handshake uses up the connect time.
     let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let timeouts = HookTimeouts { connect: Duration::from_millis(200), total: Duration::from_secs(60) };
-    let client = HookClient::new(timeouts, true).unwrap();
+    let client = client(timeouts);
     let url = format!("https://{}/", silent.local_addr().unwrap());
-    let fault = client.post(&url, &[], vec![]).await.unwrap_err();
+    let fault = post(&client, &url, &[], vec![]).await.unwrap_err();
     assert_eq!(fault, HookFault::unsent("no connection to the endpoint within the time allowed"));
 }
 
@@ -202,7 +225,7 @@ async fn a_certificate_of_nobody_is_refused() {
     let server = server.run();
     let handle = server.handle();
     actix_web::rt::spawn(server);
-    let fault = sandbox_client().post(&url, &[], b"{}".to_vec()).await.unwrap_err();
+    let fault = post(&sandbox_client(), &url, &[], b"{}".to_vec()).await.unwrap_err();
     assert!(fault.status.is_none() && fault.text.starts_with("TLS with the endpoint failed"), "{fault}");
     assert!(seen.lock().unwrap().is_empty());
     handle.stop(false).await;
@@ -231,27 +254,87 @@ fn self_signed() -> openssl::ssl::SslAcceptorBuilder {
 #[actix_web::test]
 async fn outside_the_sandbox_nothing_on_this_machine_is_called() {
     let hook = hook().await;
-    let client = HookClient::new(TIMEOUTS, false).unwrap();
+    let client = HookClient::new(TIMEOUTS, Targets::service(&[])).unwrap();
     let port = hook.base.rsplit(':').next().unwrap();
     for endpoint in [hook.base.clone(), format!("https://127.0.0.1:{port}/ok"), format!("https://localhost:{port}/ok")]
     {
-        assert_eq!(client.post(&endpoint, &[], vec![]).await.unwrap_err().status, None, "{endpoint}");
+        assert_eq!(post(&client, &endpoint, &[], vec![]).await.unwrap_err().status, None, "{endpoint}");
     }
     assert!(hook.seen().is_empty());
     hook.handle.stop(false).await;
 }
 
+/// Whatever a name leads to is judged like an address that is written.
 #[actix_web::test]
-async fn names_that_lead_to_this_machine_are_dropped() {
-    let resolve = |allow_loopback| Names { allow_loopback }.resolve("localhost".parse().unwrap());
-    assert!(resolve(true).await.unwrap().all(|a| a.ip().is_loopback()));
-    assert!(resolve(false).await.is_err());
+async fn a_name_that_leads_to_a_forbidden_address_is_not_called() {
+    let hook = hook().await;
+    let port = hook.base.rsplit(':').next().unwrap();
+    for answer in [
+        &["127.0.0.1"][..],
+        &["::1"],
+        &["169.254.169.254"],
+        &["fd00:ec2::254"],
+        &["10.0.0.1", "192.168.0.1"],
+        &["::ffff:127.0.0.1"],
+        &["64:ff9b::7f00:1"],
+        &["100.64.0.1"],
+        &["0.0.0.0"],
+        &["224.0.0.1"],
+        &["fe80::1"],
+        &[],
+    ] {
+        let client = client_where(Targets::service(&[]), &[answer]);
+        let fault = post(&client, &format!("https://hook.example.org:{port}/ok"), &[], vec![]).await.unwrap_err();
+        assert_eq!(fault, HookFault::unsent(FORBIDDEN), "{answer:?}");
+    }
+    assert!(hook.seen().is_empty());
+    hook.handle.stop(false).await;
+}
+
+/// The first answer is fine, the next leads to this machine: each connection is judged by its own answer.
+#[actix_web::test]
+async fn a_name_can_not_be_turned_to_another_address_later() {
+    let hook = hook().await;
+    let port = hook.base.rsplit(':').next().unwrap();
+    let allowed = Targets { plain: true, ..Targets::service(&["127.0.0.1".parse().unwrap()]) };
+    let client = client_where(allowed.clone(), &[&["127.0.0.1"], &["127.0.0.2"], &["10.0.0.1", "127.0.0.1"]]);
+    let url = format!("http://hook.example.org:{port}/ok");
+    post(&client, &url, &[], vec![]).await.unwrap();
+    // Another name, so that the open connection is not used again.
+    let other = format!("http://other.example.org:{port}/ok");
+    assert_eq!(post(&client, &other, &[], vec![]).await, Err(HookFault::unsent(FORBIDDEN)));
+    let third = format!("http://third.example.org:{port}/ok");
+    post(&client, &third, &[], vec![]).await.unwrap();
+    assert_eq!(hook.seen().len(), 2, "of two addresses the allowed one is called");
+    hook.handle.stop(false).await;
+}
+
+#[actix_web::test]
+async fn an_endpoint_that_is_gone_says_so() {
+    let hook = hook().await;
+    let fault = hook.post("/gone", &[]).await.unwrap_err();
+    assert!(fault.gone && fault.status == Some(410), "{fault:?}");
+    assert!(!hook.post("/broken", &[]).await.unwrap_err().gone);
+    hook.handle.stop(false).await;
+}
+
+#[actix_web::test]
+async fn an_endpoint_may_ask_for_less_time() {
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let client = client(HookTimeouts { connect: Duration::from_secs(5), total: Duration::from_secs(3600) });
+    let endpoint = format!("http://{}/", silent.local_addr().unwrap());
+    let timeout = Some(Duration::from_millis(200));
+    let content_type = "application/json";
+    let asked = Post { endpoint: &endpoint, headers: &[], signature: &[], content_type, timeout };
+    let fault = client.post(&asked, vec![]).await.unwrap_err();
+    assert_eq!(fault, HookFault::unsent("the endpoint did not answer within the time allowed"));
 }
 
 #[test]
 fn endpoints() {
-    for good in ["https://hooks.example.gov.uk/cpis", "https://10.1.2.3:8443/a?b=c", "https://[2001:db8::1]/"] {
-        assert_eq!(check_endpoint(good, false), Ok(()), "{good}");
+    let (service, sandbox) = (Targets::service(&[]), Targets::sandbox(&[]));
+    for good in ["https://hooks.example.gov.uk/cpis", "https://8.8.8.8:8443/a?b=c", "https://[2a00:1450::1]/"] {
+        assert_eq!(check_endpoint(good, &service), Ok(()), "{good}");
     }
     for sandbox_only in [
         "http://hooks.example.gov.uk/",
@@ -261,17 +344,33 @@ fn endpoints() {
         "https://127.0.0.1/",
         "https://127.1/",
         "https://2130706433/",
-        "https://0.0.0.0/",
+        "https://0x7f.1/",
+        "https://0177.0.0.1/",
         "https://[::1]/",
+    ] {
+        assert!(check_endpoint(sandbox_only, &service).is_err(), "{sandbox_only}");
+        assert_eq!(check_endpoint(sandbox_only, &sandbox), Ok(()), "{sandbox_only}");
+    }
+    for nowhere in [
+        "https://0.0.0.0/",
         "https://[::]/",
         "https://[::ffff:127.0.0.1]/",
-        "https://169.254.169.254/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://2852039166/",
+        "https://[fd00:ec2::254]/",
         "https://[fe80::1]/",
+        "https://[64:ff9b::808:808]/",
+        "https://10.1.2.3:8443/",
+        "https://192.168.0.1/",
+        "https://100.64.1.1/",
         "https://224.0.0.1/",
     ] {
-        assert!(check_endpoint(sandbox_only, false).is_err(), "{sandbox_only}");
-        assert_eq!(check_endpoint(sandbox_only, true), Ok(()), "{sandbox_only}");
+        for targets in [&service, &sandbox] {
+            assert_eq!(check_endpoint(nowhere, targets), Err(FORBIDDEN), "{nowhere}");
+        }
     }
+    let allowed = Targets::service(&["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!(check_endpoint("https://10.1.2.3:8443/", &allowed), Ok(()));
     let long = format!("https://a.example/{}", "x".repeat(LONGEST_ENDPOINT));
     for never in [
         "",
@@ -291,7 +390,7 @@ fn endpoints() {
         "https:\\\\a.example/",
         &long,
     ] {
-        assert!(check_endpoint(never, true).is_err(), "{never}");
+        assert!(check_endpoint(never, &sandbox).is_err(), "{never}");
     }
 }
 
@@ -318,6 +417,8 @@ fn header_lines() {
         "Content-Type: text/plain",
         "Transfer-Encoding: chunked",
         "Connection: close",
+        "Webhook-Signature: v1a,abc",
+        "webhook-id: 1",
     ] {
         assert!(check(bad).is_err(), "{bad:?}");
     }

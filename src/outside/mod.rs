@@ -2,7 +2,9 @@
 //!
 //! - [`hook::HookClient`] posts to a Subscription's rest-hook; [`hook::check_endpoint`] and [`hook::check_headers`] say
 //!   beforehand what it would refuse.
+//! - [`target::Targets`] says which addresses may be connected to.
 //! - [`mesh::MeshClient`] is one mailbox of NHS England's message exchange.
 
 pub mod hook;
 pub mod mesh;
+pub mod target;

@@ -131,6 +131,7 @@ fn at_version((id, authority_id, person_id, number): &KeyRow, row: VersionRow) -
         local_id: row.local_id,
         version: row.version,
         recorded: from_millis(row.recorded_ms),
+        inactive: None,
     };
     Ok(OwnedChild { authority_id: *authority_id, child })
 }
@@ -178,7 +179,8 @@ fn recorded(
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub(super) fn last_recorded(conn: &mut Conn, authority: i64) -> Result<Option<i64>, StoreError> {
-    let rows = version::table.filter(version::authority_id.eq(authority)).order(version::id.desc());
+    // Not that of the highest number: what came from a predecessor was recorded by its clock.
+    let rows = version::table.filter(version::authority_id.eq(authority)).order(version::recorded_ms.desc());
     Ok(rows.select(version::recorded_ms).first(conn).optional()?)
 }
 

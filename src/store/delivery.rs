@@ -13,23 +13,35 @@ use uuid::Uuid;
 use super::{
     Conn, StoreError,
     connection::on,
-    schema::{access, delivery, outbox, subscription},
+    schema::{delivery, outbox, subscription},
     subscription::open,
 };
-use crate::cpis::types::{NhsNumber, subscription::Delivery};
+use crate::cpis::types::{notice::Topic, subscription::Delivery};
 
 const QUEUED: &str = "queued";
 const DELIVERED: &str = "delivered";
 const UNDELIVERABLE: &str = "undeliverable";
 
 /// What of an open subscription decides which outbox rows are its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Channel {
     /// Surrogate key of the subscription.
     pub key: i64,
     pub authority_id: i64,
+    pub topic: Topic,
     /// Rows created before this moment are not for it; milliseconds.
     pub from_ms: Option<i64>,
+}
+
+type ChannelRow = (i64, i64, String, Option<i64>);
+type ChannelColumns = (subscription::id, subscription::authority_id, subscription::topic_code, subscription::from_ms);
+
+const CHANNEL: ChannelColumns =
+    (subscription::id, subscription::authority_id, subscription::topic_code, subscription::from_ms);
+
+fn channel_of((key, authority_id, topic, from_ms): ChannelRow) -> Result<Channel, StoreError> {
+    let topic = Topic::from_code(&topic).ok_or(StoreError::Corrupt("subscription.topic_code"))?;
+    Ok(Channel { key, authority_id, topic, from_ms })
 }
 
 /// The first open subscription that has still to be given what was there before it.
@@ -37,13 +49,14 @@ pub struct Channel {
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn first_behind(conn: &mut Conn, now_ms: i64) -> Result<Option<Channel>, StoreError> {
-    Ok(subscription::table
+    let row: Option<ChannelRow> = subscription::table
         .filter(open!(now_ms))
         .filter(subscription::caught_up.eq(false))
         .order(subscription::id)
-        .select((subscription::id, subscription::authority_id, subscription::from_ms))
+        .select(CHANNEL)
         .first(conn)
-        .optional()?)
+        .optional()?;
+    row.map(channel_of).transpose()
 }
 
 /// An authority's open subscriptions that have caught up, by ascending key.
@@ -51,49 +64,60 @@ pub fn first_behind(conn: &mut Conn, now_ms: i64) -> Result<Option<Channel>, Sto
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn caught_up(conn: &mut Conn, authority: i64, now_ms: i64) -> Result<Vec<Channel>, StoreError> {
-    Ok(subscription::table
+    let rows: Vec<ChannelRow> = subscription::table
         .filter(open!(now_ms))
         .filter(subscription::authority_id.eq(authority).and(subscription::caught_up.eq(true)))
         .order(subscription::id)
-        .select((subscription::id, subscription::authority_id, subscription::from_ms))
-        .load(conn)?)
+        .select(CHANNEL)
+        .load(conn)?;
+    rows.into_iter().map(channel_of).collect()
 }
 
 /// An outbox row that no subscription has been given yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unrouted {
     pub outbox_id: i64,
     pub authority_id: i64,
+    pub topic: Topic,
     pub created_ms: i64,
 }
 
-/// The oldest rows that wait for an open subscription which has caught up, at most `limit`.
+/// The oldest rows that wait for an open subscription to their topic which has caught up, at most `limit`.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn unrouted(conn: &mut Conn, now_ms: i64, limit: usize) -> Result<Vec<Unrouted>, StoreError> {
-    Ok(outbox::table
-        .inner_join(subscription::table.on(subscription::authority_id.eq(outbox::authority_id)))
+    let asks = subscription::authority_id.eq(outbox::authority_id).and(subscription::topic_code.eq(outbox::kind));
+    let rows: Vec<(i64, i64, String, i64)> = outbox::table
+        .inner_join(subscription::table.on(asks))
         .filter(outbox::routed_ms.is_null())
         .filter(open!(now_ms))
         .filter(subscription::caught_up.eq(true))
         .filter(subscription::from_ms.le(outbox::created_ms.nullable()))
-        .select((outbox::id, outbox::authority_id, outbox::created_ms))
+        .select((outbox::id, outbox::authority_id, outbox::kind, outbox::created_ms))
         .distinct()
         .order(outbox::id)
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-        .load(conn)?)
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(outbox_id, authority_id, kind, created_ms)| {
+            let topic = Topic::from_code(&kind).ok_or(StoreError::Corrupt("outbox.kind"))?;
+            Ok(Unrouted { outbox_id, authority_id, topic, created_ms })
+        })
+        .collect()
 }
 
-/// The authority's oldest rows from `from_ms` on that a subscription has not been given, at most `limit`; whether or not
-/// others have them.
+/// The oldest rows of a subscription's authority and topic from `from_ms` on that it has not been given, at most `limit`;
+/// whether or not others have them.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn lacking(conn: &mut Conn, key: i64, authority: i64, from_ms: i64, limit: usize) -> Result<Vec<i64>, StoreError> {
-    let has = delivery::table.filter(delivery::subscription_id.eq(key)).filter(delivery::outbox_id.eq(outbox::id));
+pub fn lacking(conn: &mut Conn, channel: &Channel, from_ms: i64, limit: usize) -> Result<Vec<i64>, StoreError> {
+    let has =
+        delivery::table.filter(delivery::subscription_id.eq(channel.key)).filter(delivery::outbox_id.eq(outbox::id));
     Ok(outbox::table
-        .filter(outbox::authority_id.eq(authority).and(outbox::created_ms.ge(from_ms)))
+        .filter(outbox::authority_id.eq(channel.authority_id).and(outbox::kind.eq(channel.topic.code())))
+        .filter(outbox::created_ms.ge(from_ms))
         .filter(not(exists(has)))
         .order(outbox::id)
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -160,41 +184,31 @@ pub fn with_queue(conn: &mut Conn, now_ms: i64) -> Result<Vec<i64>, StoreError> 
         .load(conn)?)
 }
 
-type QueuedRow = (i64, i64, i64, i64, String, Option<i64>);
+type DeliveryRow = (i64, i64, i64, i64, String);
+type DeliveryColumns = (delivery::id, delivery::event_number, delivery::attempts, delivery::outbox_id, outbox::uuid);
+
+const DELIVERY: DeliveryColumns =
+    (delivery::id, delivery::event_number, delivery::attempts, delivery::outbox_id, outbox::uuid);
+
+fn delivery_of((key, event_number, attempts, outbox, uuid): DeliveryRow) -> Result<Delivery, StoreError> {
+    let notification = Uuid::parse_str(&uuid).map_err(|_| StoreError::Corrupt("outbox.uuid"))?;
+    Ok(Delivery { key, event_number, attempts, notification, outbox })
+}
 
 /// A subscription's first event in the queue after the number `after`, and when it is due (milliseconds).
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when the row can't be read; [`StoreError`] when the database fails.
 pub fn first_queued(conn: &mut Conn, key: i64, after: i64) -> Result<Option<(Delivery, i64)>, StoreError> {
-    let row: Option<QueuedRow> = delivery::table
+    let row: Option<(DeliveryRow, i64)> = delivery::table
         .inner_join(outbox::table)
         .filter(delivery::subscription_id.eq(key).and(delivery::state.eq(QUEUED)))
         .filter(delivery::event_number.gt(after))
         .order(delivery::event_number)
-        .select((
-            delivery::id,
-            delivery::event_number,
-            delivery::attempts,
-            delivery::next_attempt_ms,
-            outbox::uuid,
-            outbox::access_id,
-        ))
+        .select((DELIVERY, delivery::next_attempt_ms))
         .first(conn)
         .optional()?;
-    let Some((key, event_number, attempts, at_ms, uuid, access)) = row else { return Ok(None) };
-    let access = access.ok_or(StoreError::Corrupt("outbox.access_id"))?;
-    let notification = Uuid::parse_str(&uuid).map_err(|_| StoreError::Corrupt("outbox.uuid"))?;
-    Ok(Some((Delivery { key, event_number, attempts, notification, access }, at_ms)))
-}
-
-/// The number that was asked for with the access of an event.
-///
-/// # Errors
-/// [`StoreError::Corrupt`] when it is not a number; [`StoreError`] when the database fails.
-pub fn number_asked(conn: &mut Conn, event: &Delivery) -> Result<NhsNumber, StoreError> {
-    let number: String = access::table.find(event.access).select(access::nhs_number).first(conn)?;
-    NhsNumber::parse(&number).map_err(|_| StoreError::Corrupt("access.nhs_number"))
+    row.map(|(row, at_ms)| Ok((delivery_of(row)?, at_ms))).transpose()
 }
 
 /// How a sending went.
@@ -254,21 +268,15 @@ pub fn retry_all(conn: &mut Conn, key: i64, now_ms: i64) -> Result<(), StoreErro
 /// # Errors
 /// [`StoreError::Corrupt`] when a row can't be read; [`StoreError`] when the database fails.
 pub fn between(conn: &mut Conn, key: i64, (from, to): (i64, i64), limit: i64) -> Result<Vec<Delivery>, StoreError> {
-    let rows: Vec<(i64, i64, i64, String, Option<i64>)> = delivery::table
+    let rows: Vec<DeliveryRow> = delivery::table
         .inner_join(outbox::table)
         .filter(delivery::subscription_id.eq(key))
         .filter(delivery::event_number.between(from, to))
         .order(delivery::event_number)
         .limit(limit)
-        .select((delivery::id, delivery::event_number, delivery::attempts, outbox::uuid, outbox::access_id))
+        .select(DELIVERY)
         .load(conn)?;
-    rows.into_iter()
-        .map(|(key, event_number, attempts, uuid, access)| {
-            let notification = Uuid::parse_str(&uuid).map_err(|_| StoreError::Corrupt("outbox.uuid"))?;
-            let access = access.ok_or(StoreError::Corrupt("outbox.access_id"))?;
-            Ok(Delivery { key, event_number, attempts, notification, access })
-        })
-        .collect()
+    rows.into_iter().map(delivery_of).collect()
 }
 
 /// Events queued for open subscriptions.

@@ -20,6 +20,8 @@ pub mod refusal;
 pub mod register;
 mod schema;
 pub mod subscription;
+pub mod succession;
+pub mod undelivered;
 pub mod upload;
 mod writer;
 
@@ -190,6 +192,11 @@ impl Store {
     /// refused.
     pub fn close(&self, signer: Option<std::sync::Arc<dyn checkpoint::Signer>>) {
         self.writer.close(signer);
+    }
+
+    /// Changes that wait for the writer.
+    pub fn waiting_changes(&self) -> usize {
+        self.writer.waiting()
     }
 
     pub fn location(&self) -> &Location {

@@ -39,6 +39,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    succession (authority_id, predecessor_id) {
+        authority_id -> BigInt,
+        predecessor_id -> BigInt,
+        since_ms -> BigInt,
+    }
+}
+
+diesel::table! {
     client (client_id) {
         client_id -> Text,
         name -> Text,
@@ -296,6 +304,13 @@ diesel::table! {
         attempts -> BigInt,
         next_attempt_ms -> BigInt,
         deleted -> Bool,
+        topic_code -> Text,
+        content -> Text,
+        payload -> Text,
+        heartbeat_seconds -> Nullable<BigInt>,
+        timeout_seconds -> Nullable<BigInt>,
+        max_count -> Nullable<BigInt>,
+        heartbeat_at_ms -> Nullable<BigInt>,
     }
 }
 
@@ -374,6 +389,7 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     organization,
     organization_version,
+    succession,
     client,
     register_entry,
     person,
@@ -406,5 +422,8 @@ diesel::joinable!(plan -> authority_child (child_id));
 diesel::joinable!(plan_version -> upload (upload_id));
 diesel::joinable!(access_listing -> access (access_id));
 diesel::joinable!(delivery -> outbox (outbox_id));
+diesel::joinable!(delivery -> subscription (subscription_id));
 diesel::joinable!(mesh_message_notice -> mesh_message (message_id));
 diesel::joinable!(mesh_message_notice -> outbox (outbox_id));
+
+diesel::allow_columns_to_appear_in_same_group_by_clause!(delivery::state, outbox::kind, subscription::status);

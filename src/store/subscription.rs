@@ -7,10 +7,16 @@
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::{Conn, StoreError, schema::subscription};
+use super::{
+    Conn, StoreError,
+    schema::{delivery, subscription},
+};
 use crate::{
     clock::from_millis,
-    cpis::types::subscription::{NewSubscription, Subscription, SubscriptionStatus},
+    cpis::types::{
+        notice::Topic,
+        subscription::{Content, Hook, NewSubscription, Payload, Subscription, SubscriptionStatus},
+    },
 };
 
 #[derive(Queryable, Selectable)]
@@ -29,6 +35,13 @@ struct SubscriptionRow {
     version: i64,
     updated_ms: i64,
     events: i64,
+    attempts: i64,
+    topic_code: String,
+    content: String,
+    payload: String,
+    heartbeat_seconds: Option<i64>,
+    timeout_seconds: Option<i64>,
+    max_count: Option<i64>,
 }
 
 impl TryFrom<SubscriptionRow> for Subscription {
@@ -41,16 +54,30 @@ impl TryFrom<SubscriptionRow> for Subscription {
             authority_id: row.authority_id,
             status: SubscriptionStatus::from_code(&row.status).ok_or(StoreError::Corrupt("subscription.status"))?,
             error: row.error,
-            endpoint: row.endpoint,
-            headers: row.headers.lines().map(str::to_owned).collect(),
-            topic: row.topic,
+            topic: Topic::from_code(&row.topic_code).ok_or(StoreError::Corrupt("subscription.topic_code"))?,
+            criteria: row.topic,
+            hook: Hook {
+                endpoint: row.endpoint,
+                headers: row.headers.lines().map(str::to_owned).collect(),
+                payload: Payload::from_code(&row.payload).ok_or(StoreError::Corrupt("subscription.payload"))?,
+                content: Content::from_code(&row.content).ok_or(StoreError::Corrupt("subscription.content"))?,
+                heartbeat: whole(row.heartbeat_seconds)?,
+                timeout: whole(row.timeout_seconds)?,
+                max_count: whole(row.max_count)?,
+            },
             reason: row.reason,
             end: row.end_ms.map(from_millis),
             version: row.version,
             updated: from_millis(row.updated_ms),
             events: row.events,
+            failures: row.attempts,
         })
     }
+}
+
+fn whole(number: Option<i64>) -> Result<Option<u32>, StoreError> {
+    let whole = |number| u32::try_from(number).map_err(|_| StoreError::Corrupt("a number of a subscription"));
+    number.map(whole).transpose()
 }
 
 /// Stores a subscription in status `requested`; its handshake is due at once.
@@ -63,9 +90,11 @@ pub fn create(conn: &mut Conn, new: &NewSubscription, now_ms: i64) -> Result<(),
             subscription::uuid.eq(new.id.to_string()),
             subscription::authority_id.eq(new.authority_id),
             subscription::status.eq(SubscriptionStatus::Requested.code()),
-            subscription::endpoint.eq(&new.endpoint),
-            subscription::headers.eq(new.headers.join("\n")),
-            subscription::topic.eq(&new.topic),
+            subscription::endpoint.eq(&new.hook.endpoint),
+            subscription::headers.eq(new.hook.headers.join("\n")),
+            subscription::topic.eq(&new.criteria),
+            subscription::topic_code.eq(new.topic.code()),
+            asked(&new.hook),
             subscription::reason.eq(&new.reason),
             subscription::end_ms.eq(new.end_ms),
             subscription::version.eq(1_i64),
@@ -79,6 +108,25 @@ pub fn create(conn: &mut Conn, new: &NewSubscription, now_ms: i64) -> Result<(),
         ))
         .execute(conn)?;
     Ok(())
+}
+
+type Asked = (
+    diesel::dsl::Eq<subscription::payload, &'static str>,
+    diesel::dsl::Eq<subscription::content, &'static str>,
+    diesel::dsl::Eq<subscription::heartbeat_seconds, Option<i64>>,
+    diesel::dsl::Eq<subscription::timeout_seconds, Option<i64>>,
+    diesel::dsl::Eq<subscription::max_count, Option<i64>>,
+);
+
+/// What is asked of the hook beyond its address.
+fn asked(hook: &Hook) -> Asked {
+    (
+        subscription::payload.eq(hook.payload.code()),
+        subscription::content.eq(hook.content.code()),
+        subscription::heartbeat_seconds.eq(hook.heartbeat.map(i64::from)),
+        subscription::timeout_seconds.eq(hook.timeout.map(i64::from)),
+        subscription::max_count.eq(hook.max_count.map(i64::from)),
+    )
 }
 
 /// An authority's own subscription; the flag tells whether it was deleted.
@@ -129,12 +177,13 @@ pub fn replace(
     standing: Standing,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let headers = if standing == Standing::Off { String::new() } else { wanted.headers.join("\n") };
+    let headers = if standing == Standing::Off { String::new() } else { wanted.hook.headers.join("\n") };
     diesel::update(subscription::table.find(key))
         .set((
-            subscription::endpoint.eq(&wanted.endpoint),
+            subscription::endpoint.eq(&wanted.hook.endpoint),
             subscription::headers.eq(headers),
-            subscription::topic.eq(&wanted.topic),
+            subscription::topic.eq(&wanted.criteria),
+            asked(&wanted.hook),
             subscription::reason.eq(&wanted.reason),
             subscription::end_ms.eq(wanted.end_ms),
             subscription::version.eq(subscription::version + 1),
@@ -142,7 +191,7 @@ pub fn replace(
         ))
         .execute(conn)?;
     let status = match standing {
-        Standing::Kept => return Ok(()),
+        Standing::Kept => return contacted(conn, key, now_ms),
         Standing::Requested => SubscriptionStatus::Requested,
         Standing::Off => SubscriptionStatus::Off,
     };
@@ -241,19 +290,19 @@ pub fn any_expired(conn: &mut Conn, now_ms: i64) -> Result<bool, StoreError> {
     Ok(diesel::select(diesel::dsl::exists(ended)).get_result(conn)?)
 }
 
-/// Subscriptions whose handshake is due, with the attempts made so far.
+/// Subscriptions whose handshake is due.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn handshakes_due(conn: &mut Conn, now_ms: i64) -> Result<Vec<(Subscription, i64)>, StoreError> {
-    let rows: Vec<(SubscriptionRow, i64)> = subscription::table
+pub fn handshakes_due(conn: &mut Conn, now_ms: i64) -> Result<Vec<Subscription>, StoreError> {
+    let rows: Vec<SubscriptionRow> = subscription::table
         .filter(subscription::status.eq(SubscriptionStatus::Requested.code()).and(subscription::deleted.eq(false)))
         .filter(subscription::end_ms.is_null().or(subscription::end_ms.gt(now_ms)))
         .filter(subscription::next_attempt_ms.le(now_ms))
         .order(subscription::id)
-        .select((SubscriptionRow::as_select(), subscription::attempts))
+        .select(SubscriptionRow::as_select())
         .load(conn)?;
-    rows.into_iter().map(|(row, attempts)| Ok((row.try_into()?, attempts))).collect()
+    rows.into_iter().map(Subscription::try_from).collect()
 }
 
 /// The handshake succeeded: the subscription is active, and gets what its authority's outbox took in from `catch_up_ms`
@@ -274,11 +323,94 @@ pub fn activate(
                 subscription::status.eq(SubscriptionStatus::Active.code()),
                 subscription::error.eq(None::<String>),
                 subscription::from_ms.eq((subscription::created_ms - catch_up_ms).nullable()),
+                subscription::attempts.eq(0_i64),
                 subscription::version.eq(subscription::version + 1),
                 subscription::updated_ms.eq(now_ms),
             ))
             .execute(conn)?;
+    contacted(conn, key, now_ms)?;
     Ok(changed == 1)
+}
+
+/// Notes that the endpoint has answered: its next heartbeat is due when its period has passed from now on.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn contacted(conn: &mut Conn, key: i64, now_ms: i64) -> Result<(), StoreError> {
+    let period: Option<i64> = subscription::table.find(key).select(subscription::heartbeat_seconds).first(conn)?;
+    let next_ms = period.map(|seconds| now_ms + seconds * 1000);
+    diesel::update(subscription::table.find(key)).set(subscription::heartbeat_at_ms.eq(next_ms)).execute(conn)?;
+    Ok(())
+}
+
+/// The open subscriptions whose heartbeat is due. One whose event is being tried again is called for that anyway.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn heartbeats_due(conn: &mut Conn, now_ms: i64) -> Result<Vec<Subscription>, StoreError> {
+    let tried_again = delivery::table
+        .filter(delivery::subscription_id.eq(subscription::id))
+        .filter(delivery::delivered_ms.is_null().and(delivery::state.eq("queued")).and(delivery::attempts.gt(0)));
+    let rows: Vec<SubscriptionRow> = subscription::table
+        .filter(open!(now_ms))
+        .filter(subscription::heartbeat_at_ms.le(now_ms))
+        .filter(diesel::dsl::not(diesel::dsl::exists(tried_again)))
+        .order(subscription::id)
+        .select(SubscriptionRow::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Subscription::try_from).collect()
+}
+
+/// Notes how a heartbeat went: `failures` in a row so far, and when the next one is due if it failed.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn heartbeat_sent(
+    conn: &mut Conn,
+    key: i64,
+    failures: i64,
+    failed_until_ms: Option<i64>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    diesel::update(subscription::table.find(key)).set(subscription::attempts.eq(failures)).execute(conn)?;
+    match failed_until_ms {
+        None => contacted(conn, key, now_ms),
+        Some(at_ms) => {
+            diesel::update(subscription::table.find(key)).set(subscription::heartbeat_at_ms.eq(at_ms)).execute(conn)?;
+            Ok(())
+        }
+    }
+}
+
+/// Switches a subscription off because its endpoint said that it is there no more. What was not delivered waits; the
+/// headers are forgotten, as with [`delete`].
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn gone(conn: &mut Conn, key: i64, error: &str, now_ms: i64) -> Result<(), StoreError> {
+    diesel::update(subscription::table.find(key).filter(subscription::deleted.eq(false)))
+        .set((
+            subscription::status.eq(SubscriptionStatus::Off.code()),
+            subscription::error.eq(error),
+            subscription::headers.eq(""),
+            subscription::caught_up.eq(false),
+            subscription::version.eq(subscription::version + 1),
+            subscription::updated_ms.eq(now_ms),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// How many subscriptions there are by topic and status, those deleted left out.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn count_by_status(conn: &mut Conn) -> Result<Vec<(String, String, i64)>, StoreError> {
+    Ok(subscription::table
+        .filter(subscription::deleted.eq(false))
+        .group_by((subscription::topic_code, subscription::status))
+        .select((subscription::topic_code, subscription::status, diesel::dsl::count_star()))
+        .load(conn)?)
 }
 
 /// Notes a failed handshake and when the next one is due; `None`: there will be none.

@@ -5,6 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -118,6 +119,8 @@ enum Message {
 #[derive(Clone)]
 pub struct Writer {
     queue: SyncSender<Message>,
+    /// Changes in the queue.
+    waiting: Arc<AtomicUsize>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -125,12 +128,14 @@ impl Writer {
     /// Starts the thread with a connection of its own.
     pub(super) fn start(location: Location, process: String, clock: Clock) -> Result<Self, StoreError> {
         let conn = location.connect()?;
-        let (queue, waiting) = sync_channel(QUEUE);
+        let (queue, messages) = sync_channel(QUEUE);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let count = waiting.clone();
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || Loop { location, conn: Some(conn), chain: Chain::new(process), clock }.run(&waiting))
+            .spawn(move || Loop { location, conn: Some(conn), chain: Chain::new(process), clock, count }.run(&messages))
             .map_err(StoreError::unavailable)?;
-        Ok(Self { queue, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self { queue, waiting, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     pub(super) fn submit<T: Send + 'static>(
@@ -140,10 +145,19 @@ impl Writer {
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = Change { children, change, result: None, reply };
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         match self.queue.try_send(Message::Job(Box::new(job))) {
             Ok(()) => Ok(answer),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(StoreError::Busy),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                Err(StoreError::Busy)
+            }
         }
+    }
+
+    /// Changes that wait at this moment.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Lets what waits be written, closes the chain under a last checkpoint, ends the thread.
@@ -163,6 +177,8 @@ struct Loop {
     conn: Option<Conn>,
     chain: Chain,
     clock: Clock,
+    /// Changes in the queue.
+    count: Arc<AtomicUsize>,
 }
 
 impl Loop {
@@ -186,6 +202,7 @@ impl Loop {
                     Err(_) => break,
                 }
             }
+            self.count.fetch_sub(batch.len(), Ordering::Relaxed);
             self.write(batch);
         }
         self.close_chain(last_signer);

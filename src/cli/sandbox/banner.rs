@@ -1,5 +1,7 @@
 //! What a sandbox says when it has started: what it is, where it is, and a command for each role that works as printed.
 
+use std::net::SocketAddr;
+
 use super::directory::Directory;
 use crate::{
     cpis::types::caller::Role,
@@ -10,14 +12,15 @@ use chrono::{DateTime, Utc};
 /// How long the printed tokens are valid, in seconds.
 pub const LIFETIME: i64 = 12 * 60 * 60;
 
-/// The text, with a fresh token in each command. `root` is the service's address without the FHIR base's path.
+/// The text, with a fresh token in each command. `root` is the service's address without the FHIR base's path,
+/// `management` where its metrics are.
 ///
 /// # Errors
 /// [`TokenRefusal`] when no token can be signed.
 pub fn banner(
     sandbox: &Sandbox,
     directory: &Directory,
-    root: &str,
+    (root, management): (&str, SocketAddr),
     data_dir: &str,
     now: DateTime<Utc>,
 ) -> Result<String, TokenRefusal> {
@@ -26,6 +29,7 @@ pub fn banner(
         "\nCP-IS gateway sandbox: SYNTHETIC DATA, nobody in it is real. For this machine only.\n\n\
          FHIR base      {base}\n\
          Documentation  {root}/docs\n\
+         Metrics        http://{management}/metrics\n\
          For scripts    {data_dir}/{}\n\
          Another token  cpis-gateway token --role ROLE --data {}\n",
         super::directory::FILE,
@@ -81,8 +85,11 @@ mod tests {
         let sandbox = Sandbox::open(keys.path()).unwrap();
         let everybody = Population::on("2026-11-23".parse().unwrap());
         let directory = Directory::of(&everybody, "seed", "http://127.0.0.1:8080/cpis/FHIR/R4".to_owned()).unwrap();
-        let text = banner(&sandbox, &directory, "http://127.0.0.1:8080", "data", Utc::now()).unwrap();
+        let text =
+            banner(&sandbox, &directory, ("http://127.0.0.1:8080", ([127, 0, 0, 1], 9000).into()), "data", Utc::now())
+                .unwrap();
         assert!(text.contains("SYNTHETIC DATA") && text.contains("http://127.0.0.1:8080/docs\n"), "{text}");
+        assert!(text.contains("http://127.0.0.1:9000/metrics\n"), "{text}");
         let commands: Vec<&str> = text.lines().filter(|line| line.starts_with("curl ")).collect();
         assert_eq!(commands.len(), 4);
         for command in commands {

@@ -100,12 +100,18 @@ impl Prepared {
     ///
     /// # Errors
     /// When the file can't be written or no token can be signed.
-    pub fn announce(&mut self, settings: &Settings, bound: SocketAddr, now: DateTime<Utc>) -> anyhow::Result<()> {
+    pub fn announce(
+        &mut self,
+        settings: &Settings,
+        (bound, management): (SocketAddr, SocketAddr),
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<()> {
         self.directory.base_url = settings.fhir_base(bound);
         self.directory.write(&self.data_dir)?;
         let root = self.directory.base_url.strip_suffix(&settings.base_path).unwrap_or(&self.directory.base_url);
         let sandbox = Sandbox::open(&self.data_dir)?;
-        let text = banner::banner(&sandbox, &self.directory, root, &self.data_dir.display().to_string(), now)?;
+        let text =
+            banner::banner(&sandbox, &self.directory, (root, management), &self.data_dir.display().to_string(), now)?;
         let mut out = io::stdout().lock();
         // A closed standard output is no reason not to serve.
         let _shown = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -38,6 +38,7 @@ use crate::{
         organization::{self, NewOrganization},
         register,
     },
+    telemetry::metrics::Metrics,
 };
 
 /// The disabled client that marks a database as a sandbox's. Its name is the seed's id.
@@ -100,6 +101,7 @@ async fn play(
         limits: Limits::default(),
         demographics: Arc::new(Register(store.clone())),
         disclose_demographics: false,
+        metrics: Metrics::default(),
     };
     let mut stage = Stage { gateway, organizations, dice: Dice::new(0x5EED), base_path: base_path.to_owned() };
     let bar = progress(events.len());

@@ -3,27 +3,31 @@
 //! One process at a time works, under the lease `notifier`: each change renews it and answers whether it still holds, so
 //! that numbers are given by one process only.
 
+mod event;
+pub mod operator;
 pub(super) mod queue;
+
+pub(super) use event::tellable;
 
 use chrono::TimeDelta;
 
 use super::{
     gateway::{Error, Gateway},
-    types::{
-        access::Access,
-        subscription::{Delivery, FailedSending, Subscription, SubscriptionStatus},
-    },
+    types::subscription::{Delivery, Event, FailedSending, Subscription, SubscriptionStatus},
 };
 use crate::{
     clock::Clock,
     store::{
-        Conn, StoreError, Tx, access,
+        Conn, StoreError, Tx,
         delivery::{self, Attempt},
         lease, subscription,
     },
 };
 
-const LEASE: &str = "notifier";
+pub(super) const LEASE: &str = "notifier";
+/// What the owner of a subscription reads when its endpoint answered 410.
+const GONE: &str = "The endpoint answered 410 Gone, so this Subscription was switched off. What was not delivered is kept: \
+                    correct the endpoint and update this Subscription with status requested.";
 /// Rows that one transaction gives numbers to: look-ups wait behind it (design 6: at most 64).
 pub const ROUTED_AT_ONCE: usize = 64;
 
@@ -56,14 +60,20 @@ impl NotifierTerms {
 /// What is due at a moment.
 #[derive(Debug)]
 pub struct NotifierTurns {
-    /// Subscriptions whose handshake is due, with its failures so far.
-    pub handshakes: Vec<(Subscription, i64)>,
+    /// Subscriptions whose handshake is due.
+    pub handshakes: Vec<Subscription>,
     /// Keys of the subscriptions whose next event is due, ascending.
     pub events: Vec<i64>,
+    /// Subscriptions that have been told nothing for so long that a heartbeat is due.
+    pub heartbeats: Vec<Subscription>,
 }
 
 fn turns(conn: &mut Conn, now_ms: i64) -> Result<NotifierTurns, StoreError> {
-    Ok(NotifierTurns { handshakes: subscription::handshakes_due(conn, now_ms)?, events: queue::due(conn, now_ms)? })
+    Ok(NotifierTurns {
+        handshakes: subscription::handshakes_due(conn, now_ms)?,
+        events: queue::due(conn, now_ms)?,
+        heartbeats: subscription::heartbeats_due(conn, now_ms)?,
+    })
 }
 
 impl Gateway {
@@ -79,6 +89,7 @@ impl Gateway {
                 && (subscription::any_expired(conn, now_ms)?
                     || !subscription::handshakes_due(conn, now_ms)?.is_empty()
                     || queue::is_routable(conn, now_ms)?
+                    || !subscription::heartbeats_due(conn, now_ms)?.is_empty()
                     || !queue::due(conn, now_ms)?.is_empty()))
         });
         Ok(read.await?)
@@ -144,13 +155,13 @@ impl Gateway {
         Ok(read.await?)
     }
 
-    /// The access that an event tells of.
+    /// An event with all that may be told of it.
     ///
     /// # Errors
     /// [`Error::Fault`] when it can't be read: a fault of that event alone. [`Error`] otherwise.
-    pub async fn notified_access(&self, event: &Delivery) -> Result<Access, Error> {
-        let sequence = event.access;
-        Ok(self.store.read(move |conn| access::get(conn, sequence)).await?)
+    pub async fn told_event(&self, delivery: &Delivery) -> Result<Event, Error> {
+        let (gateway, delivery) = (self.clone(), delivery.clone());
+        Ok(self.store.read(move |conn| gateway.event(conn, &delivery)).await?)
     }
 
     /// The handshake succeeded: the subscription is active and catches up. Recorded whoever has the lease, since the
@@ -174,8 +185,9 @@ impl Gateway {
         Ok(write.await?)
     }
 
-    /// The handshake failed, for the `failures`-th time: it is tried again after its pause, or given up after the last.
-    /// Says nothing of a subscription that was changed meanwhile: its handshake is another one.
+    /// The handshake failed, for the `failures`-th time: it is tried again after its pause, or given up after the last, or
+    /// at once when the endpoint is gone. Says nothing of a subscription that was changed meanwhile: its handshake is
+    /// another one.
     ///
     /// # Errors
     /// [`Error`].
@@ -187,7 +199,7 @@ impl Gateway {
         fault: FailedSending,
     ) -> Result<(), Error> {
         let (clock, key, version) = (self.clock.clone(), subscription.key, subscription.version);
-        let FailedSending { error, pause } = fault;
+        let FailedSending { error, pause, gone } = fault;
         let (pause, text) = if terms.is_last_try(failures) {
             let text = format!(
                 "The handshake failed {failures} times and is not tried again: {error}. Correct the endpoint and \
@@ -202,6 +214,9 @@ impl Gateway {
                 return Ok(());
             }
             let now = clock.now();
+            if gone {
+                return subscription::gone(tx.conn, key, GONE, now.timestamp_millis());
+            }
             let at_ms = pause.map(|pause| (now + pause).timestamp_millis());
             subscription::handshake_failed(tx.conn, key, at_ms, &text, now.timestamp_millis())
         });
@@ -209,8 +224,9 @@ impl Gateway {
     }
 
     /// Records how the sending of an event went, for the event and for the subscription's owner. After the last try the
-    /// event is undeliverable: kept, and the subscription's status is `error` until a later event is taken. A failure of
-    /// what was sent before the owner changed the subscription counts for nothing. False when the lease was lost.
+    /// event is undeliverable: kept, and the subscription's status is `error` until a later event is taken. When the
+    /// endpoint is gone the subscription is switched off, and the event waits with those behind it. A failure of what was
+    /// sent before the owner changed the subscription counts for nothing. False when the lease was lost.
     ///
     /// # Errors
     /// [`Error`].
@@ -222,14 +238,15 @@ impl Gateway {
         sent: Result<(), FailedSending>,
     ) -> Result<bool, Error> {
         let (number, failures, now) = (event.event_number, event.attempts + 1, self.clock.now());
+        let gone = sent.as_ref().is_err_and(|failed| failed.gone);
         // An error stays in sight while the status is error: until something is delivered.
         let (attempt, status, text) = match sent {
             Ok(()) => (Attempt::Delivered, SubscriptionStatus::Active, None),
-            Err(FailedSending { error, .. }) if terms.is_last_try(failures) => {
+            Err(FailedSending { error, .. }) if terms.is_last_try(failures) && !gone => {
                 let text = format!("Event {number} was not taken in {failures} tries: {error}.");
                 (Attempt::Undeliverable { error }, SubscriptionStatus::Error, Some(text))
             }
-            Err(FailedSending { error, pause }) => {
+            Err(FailedSending { error, pause, .. }) => {
                 let text = format!("Event {number} was not taken and is sent again: {error}.");
                 let at_ms = (now + pause).timestamp_millis();
                 (Attempt::Retry { at_ms, error }, subscription.status, Some(text))
@@ -239,12 +256,60 @@ impl Gateway {
         let (event, subscription, version) = (event.key, subscription.key, subscription.version);
         let write = self.store.write(Vec::new(), move |tx| {
             let now_ms = now.timestamp_millis();
-            if attempt != Attempt::Delivered && subscription::version(tx.conn, subscription)? != Some(version) {
+            let delivered = attempt == Attempt::Delivered;
+            if !delivered && subscription::version(tx.conn, subscription)? != Some(version) {
                 return terms.hold(tx, &clock);
             }
             delivery::record(tx.conn, event, &attempt, now_ms)?;
-            subscription::set_health(tx.conn, subscription, status, text.as_deref(), now_ms)?;
+            if gone {
+                subscription::gone(tx.conn, subscription, GONE, now_ms)?;
+            } else {
+                subscription::set_health(tx.conn, subscription, status, text.as_deref(), now_ms)?;
+            }
+            if delivered {
+                subscription::heartbeat_sent(tx.conn, subscription, 0, None, now_ms)?;
+            }
             terms.hold(tx, &clock)
+        });
+        Ok(write.await?)
+    }
+
+    /// Records how a heartbeat went. A failed one is tried again after its pause; the subscription's status is `error` after
+    /// the last try, and heartbeats go on. Says nothing of a subscription that was changed meanwhile.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn record_heartbeat(
+        &self,
+        terms: &NotifierTerms,
+        subscription: &Subscription,
+        sent: Result<(), FailedSending>,
+    ) -> Result<(), Error> {
+        let (key, version, now) = (subscription.key, subscription.version, self.clock.now());
+        let failures = if sent.is_ok() { 0 } else { subscription.failures + 1 };
+        let given_up = terms.is_last_try(failures);
+        let status = match &sent {
+            // That it hears says nothing of an event that it did not take.
+            Ok(()) if subscription.failures > 0 => SubscriptionStatus::Active,
+            Err(_) if given_up => SubscriptionStatus::Error,
+            _ => subscription.status,
+        };
+        let kept = sent.is_ok() && subscription.failures == 0;
+        let write = self.store.write(Vec::new(), move |tx| {
+            if subscription::version(tx.conn, key)? != Some(version) {
+                return Ok(());
+            }
+            let now_ms = now.timestamp_millis();
+            let (until_ms, text) = match &sent {
+                Ok(()) => (None, None),
+                Err(failed) if failed.gone => return subscription::gone(tx.conn, key, GONE, now_ms),
+                Err(FailedSending { error, pause, .. }) => {
+                    let text = format!("A heartbeat was not taken, for the {failures}. time: {error}.");
+                    (Some((now + *pause).timestamp_millis()), Some(text))
+                }
+            };
+            subscription::heartbeat_sent(tx.conn, key, failures, until_ms, now_ms)?;
+            if kept { Ok(()) } else { subscription::set_health(tx.conn, key, status, text.as_deref(), now_ms) }
         });
         Ok(write.await?)
     }

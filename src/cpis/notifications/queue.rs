@@ -19,7 +19,7 @@ pub(super) fn is_routable(conn: &mut Conn, now_ms: i64) -> Result<bool, StoreErr
     Ok(delivery::first_behind(conn, now_ms)?.is_some() || !delivery::unrouted(conn, now_ms, 1)?.is_empty())
 }
 
-/// Gives at most about `limit` rows to the open subscriptions of their authority: first what was there before a new
+/// Gives at most about `limit` rows to the open subscriptions of their authority and topic: first what was there before a new
 /// subscription, then what came since. True if there is more to do.
 pub(super) fn route(conn: &mut Conn, now_ms: i64, limit: usize) -> Result<bool, StoreError> {
     if let Some(behind) = delivery::first_behind(conn, now_ms)? {
@@ -34,7 +34,8 @@ pub(super) fn route(conn: &mut Conn, now_ms: i64, limit: usize) -> Result<bool, 
     for (authority, rows) in by_authority {
         for channel in delivery::caught_up(conn, authority, now_ms)? {
             let from_ms = channel.from_ms.unwrap_or(now_ms);
-            let its: Vec<i64> = rows.iter().filter(|row| row.created_ms >= from_ms).map(|row| row.outbox_id).collect();
+            let is_its = |row: &&Unrouted| row.topic == channel.topic && row.created_ms >= from_ms;
+            let its: Vec<i64> = rows.iter().filter(is_its).map(|row| row.outbox_id).collect();
             delivery::queue(conn, channel.key, &its, now_ms)?;
         }
     }
@@ -47,7 +48,7 @@ pub(super) fn route(conn: &mut Conn, now_ms: i64, limit: usize) -> Result<bool, 
 /// then on only unrouted rows can be new to it.
 fn catch_up(conn: &mut Conn, behind: Channel, now_ms: i64, limit: usize) -> Result<(), StoreError> {
     let from_ms = behind.from_ms.unwrap_or(now_ms);
-    let lacking = delivery::lacking(conn, behind.key, behind.authority_id, from_ms, limit)?;
+    let lacking = delivery::lacking(conn, &behind, from_ms, limit)?;
     delivery::queue(conn, behind.key, &lacking, now_ms)?;
     if lacking.len() < limit {
         delivery::set_caught_up(conn, behind.key)?;
@@ -70,7 +71,7 @@ pub(super) fn due(conn: &mut Conn, now_ms: i64) -> Result<Vec<i64>, StoreError> 
 pub(super) fn next(conn: &mut Conn, key: i64, now_ms: i64) -> Result<Option<Delivery>, StoreError> {
     let mut after = 0;
     while let Some((event, at_ms)) = delivery::first_queued(conn, key, after)? {
-        if !is_held(conn, &event)? {
+        if !is_held(conn, event.outbox)? {
             return Ok((at_ms <= now_ms).then_some(event));
         }
         after = event.event_number;
@@ -78,10 +79,10 @@ pub(super) fn next(conn: &mut Conn, key: i64, now_ms: i64) -> Result<Option<Deli
     Ok(None)
 }
 
-/// True while the child is restricted: where it was seen is then told to nobody (design 9). The event keeps its number
-/// and is sent when the restriction ends.
-pub(in crate::cpis) fn is_held(conn: &mut Conn, event: &Delivery) -> Result<bool, StoreError> {
-    let number = delivery::number_asked(conn, event)?;
+/// True while the child of an access is restricted: where it was seen is then told to nobody (design 9). The event keeps
+/// its number and is sent when the restriction ends. What else an authority is told of its own record waits for nothing.
+pub(in crate::cpis) fn is_held(conn: &mut Conn, outbox: i64) -> Result<bool, StoreError> {
+    let Some(number) = outbox::number_asked(conn, outbox)? else { return Ok(false) };
     let child = person::child(conn, &number)?;
-    Ok(child.is_some_and(|child| [child.asked.status, child.end.status].contains(&NumberStatus::Restricted)))
+    Ok(child.is_some_and(|child| child.restricted || child.asked.status == NumberStatus::Restricted))
 }

@@ -9,6 +9,9 @@ use super::{
     organization::{OdsCode, Organization},
 };
 
+/// What stands for an organisation whose name alone would tell why the child was there (design 5).
+pub const WITHHELD: &str = "NHS service (details withheld)";
+
 /// How a look-up counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]

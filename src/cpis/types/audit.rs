@@ -120,6 +120,20 @@ pub struct AuditAgent {
     pub token_tail: String,
 }
 
+impl AuditAgent {
+    /// The operator at the command line: whoever may use the database. It has no ODS code; this stands for one.
+    pub fn operator() -> Self {
+        Self {
+            client_id: "cpis-gateway".to_owned(),
+            role: Role::Administrator,
+            organization: OdsCode::operator(),
+            organization_name: "Operator of this gateway".to_owned(),
+            author: Author::System,
+            token_tail: String::new(),
+        }
+    }
+}
+
 impl From<&Caller> for AuditAgent {
     fn from(caller: &Caller) -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::NhsNumber;
+use super::{NhsNumber, notice::InactiveReason};
 
 /// Name and birth date. `Debug` is masked.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,6 +32,32 @@ pub struct AuthorityChild {
     pub local_id: Option<String>,
     pub version: i64,
     pub recorded: DateTime<Utc>,
+    /// What the authority was told of its number having become inactive; not known of a version of the past.
+    pub inactive: Option<Inactive>,
+}
+
+/// That a number of an authority's is not valid any more (design 9).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Inactive {
+    pub reason: InactiveReason,
+    /// Only of a superseded number.
+    pub replaced_by: Option<NhsNumber>,
+    /// When the authority was told.
+    pub since: DateTime<Utc>,
+    /// It is so still: false of a number that was found valid again, or is restricted.
+    pub holds: bool,
+}
+
+impl AuthorityChild {
+    /// The number's state, if it is inactive.
+    pub fn inactive_number(&self) -> Option<&Inactive> {
+        self.inactive.as_ref().filter(|inactive| inactive.holds)
+    }
+
+    /// When what is shown of it last changed.
+    pub fn modified(&self) -> DateTime<Utc> {
+        self.inactive_number().map_or(self.recorded, |inactive| self.recorded.max(inactive.since))
+    }
 }
 
 /// State of a number (design 9).
@@ -132,4 +158,4 @@ pub enum Trace {
     NotTraced,
 }
 
-masked_debug!(AuthorityChild, RegisterEntry);
+masked_debug!(AuthorityChild, Inactive, RegisterEntry);

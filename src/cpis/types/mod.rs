@@ -15,6 +15,7 @@ pub mod access;
 pub mod audit;
 pub mod caller;
 pub mod child;
+pub mod health;
 pub mod history;
 pub mod mesh;
 pub mod nhs_number;
@@ -25,6 +26,7 @@ pub mod plan;
 pub mod precondition;
 pub mod refusal;
 pub mod subscription;
+pub mod succession;
 pub mod upload;
 
 pub use nhs_number::NhsNumber;

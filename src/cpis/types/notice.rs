@@ -66,6 +66,15 @@ impl InactiveReason {
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
+
+    /// In a few words.
+    pub fn display(self) -> &'static str {
+        match self {
+            Self::Superseded => "Number superseded",
+            Self::Invalidated => "Number invalidated",
+            Self::Retired => "Number retired",
+        }
+    }
 }
 
 /// Why the system ended a record, or takes that back (design 2, 7 and 9).
@@ -102,6 +111,18 @@ impl EndedReason {
 
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
+    /// In a few words.
+    pub fn display(self) -> &'static str {
+        match self {
+            Self::Adult => "Child came of age",
+            Self::UnbornLimit => "Unborn child's plan reached its limit",
+            Self::Reopened => "End taken back",
+            Self::Withheld => "Record withheld",
+            Self::Unwithheld => "Record no longer withheld",
+            Self::Deceased => "Person deceased",
+        }
     }
 }
 

@@ -23,6 +23,11 @@ impl OdsCode {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Stands for the operator of this gateway, who has no code of the directory's.
+    pub fn operator() -> Self {
+        Self("GATEWAY".to_owned())
+    }
 }
 
 impl TryFrom<String> for OdsCode {

@@ -4,7 +4,7 @@ use super::{job_role, ods_identifier, plan::subject_identifier};
 use crate::{
     cpis::types::{
         OdsCode,
-        access::{Access, AccessAuthor},
+        access::{Access, AccessAuthor, WITHHELD},
         caller::Author,
     },
     fhir::{
@@ -15,9 +15,6 @@ use crate::{
         system,
     },
 };
-
-/// What stands for an organisation whose name alone would tell why the child was there.
-pub const WITHHELD: &str = "NHS service (details withheld)";
 
 /// The access and who it was by; both have the access's id. Of a sensitive organisation only the role is shown,
 /// unless `for_auditor`.

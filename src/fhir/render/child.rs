@@ -1,14 +1,14 @@
 //! A child as `Patient`: to a clinician a number, to an authority what it sent.
 
-use super::nhs_identifier;
+use super::{nhs_identifier, notification, plan::subject_identifier};
 use crate::{
     cpis::types::{
         NhsNumber,
         child::{AuthorityChild, Demographics},
     },
     fhir::{
-        datatype::{Coding, Extension, HumanName, Identifier, Meta},
-        resource::Patient,
+        datatype::{Coding, Extension, HumanName, Identifier, Meta, Period},
+        resource::{Patient, PatientLink},
         system,
     },
 };
@@ -45,20 +45,34 @@ pub fn patient_for_clinician(
     }
 }
 
-/// What an authority gets: its own row, with its version.
-pub fn patient_for_owner(child: &AuthorityChild) -> Patient {
+/// What an authority gets: its own row, with its version; of a number that became inactive also since when, why, and what
+/// replaces it. `base_url` is the FHIR base, without a last slash.
+pub fn patient_for_owner(child: &AuthorityChild, base_url: &str) -> Patient {
     let number = &child.nhs_number;
+    let nhs_number = match child.inactive_number() {
+        None => nhs_identifier(number),
+        Some(inactive) => Identifier {
+            extension: vec![notification::reason(base_url, inactive.reason.code(), inactive.reason.display())],
+            r#use: Some("old".to_owned()),
+            period: Some(Period { start: None, end: Some(inactive.since.into()) }),
+            ..nhs_identifier(number)
+        },
+    };
+    let replaced_by = child.inactive_number().and_then(|inactive| inactive.replaced_by);
+    let link = replaced_by
+        .map(|replacing| PatientLink { other: subject_identifier(&replacing), kind: "replaced-by".to_owned() });
     let local = child.local_id.as_ref().map(|id| Identifier::new(system::LOCAL_ID, id));
     Patient {
         id: Some(number.as_str().to_owned()),
         meta: Some(Meta {
             version_id: Some(child.version.to_string()),
-            last_updated: Some(child.recorded.into()),
+            last_updated: Some(child.modified().into()),
             ..Meta::default()
         }),
-        identifier: std::iter::once(nhs_identifier(number)).chain(local).collect(),
+        identifier: std::iter::once(nhs_number).chain(local).collect(),
         name: vec![name(&child.demographics)],
         birth_date: Some(child.demographics.birth_date.into()),
+        link: link.into_iter().collect(),
         ..Patient::default()
     }
 }

@@ -2,20 +2,28 @@
 //! subscription's status as `Parameters`. <https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/notifications.html>
 //! The same for those who ask: the status alone (`$status`), and the events of the past (`$events`).
 //!
+//! | Topic | `focus` | `additional-context` |
+//! |---|---|---|
+//! | access | AuditEvent of the access | PractitionerRole of who made it |
+//! | inactive NHS number | the authority's own Patient: its identifier has ended, and a link names the replacement | |
+//! | record ended | the authority's own Flag; its Patient when no one plan is meant | |
+//!
+//! Why, for the last two, is the extension `cpis-notification-reason` of the event.
 //! `Bundle.id` is the notification's stable id: a receiver that gets it again (sending is at least once) may drop it.
 //! References in the status are absolute, because its entry has no base that a relative one could be resolved against.
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use uuid::Uuid;
 
-use super::access_event;
+use super::{View, access_event, flag, patient_for_owner};
 use crate::{
     cpis::types::{
-        access::Access,
-        subscription::{Subscription, SubscriptionStatus},
+        notice::Notice,
+        subscription::{Content, Event, Named, Subscription, SubscriptionStatus},
     },
     fhir::{
-        datatype::{CodeableConcept, Meta, Reference},
+        datatype::{CodeableConcept, Coding, Extension, Meta, Reference},
         resource::{
             Bundle, BundleEntry, BundleEntryRequest, BundleEntryResponse, BundleEntrySearch, Parameters,
             ParametersParameter, Resource,
@@ -24,98 +32,152 @@ use crate::{
     },
 };
 
-/// One event as it is told.
-pub struct Event<'a> {
-    /// Stable id of the notification.
-    pub notification: Uuid,
-    /// Its number in the subscription, from 1 without gaps.
-    pub number: i64,
-    pub access: &'a Access,
+/// For whom and when something is told.
+#[derive(Clone, Copy)]
+pub struct Teller<'a> {
+    /// FHIR base, without a last slash.
+    pub base_url: &'a str,
+    pub subscription: &'a Subscription,
+    pub now: DateTime<Utc>,
+    /// Zone of civil dates.
+    pub zone: Tz,
 }
 
-/// How much of an event is told (`backport-content-value-set`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// That there was one.
-    Empty,
-    /// What it is about, by reference.
-    IdOnly,
-    FullResource,
-}
+impl Teller<'_> {
+    /// The handshake that the endpoint must answer with a 2xx status before it is told anything. It has no event.
+    pub fn handshake(&self) -> Bundle {
+        let told =
+            Told { kind: "handshake", id: self.subscription.id, status: SubscriptionStatus::Requested, events: 0 };
+        self.notification(&told, &[], Content::Empty)
+    }
 
-impl Content {
-    pub const ALL: [Self; 3] = [Self::Empty, Self::IdOnly, Self::FullResource];
+    /// That the channel works, when there was nothing to tell for so long; `id` is its own.
+    pub fn heartbeat(&self, id: Uuid) -> Bundle {
+        let Subscription { status, events, .. } = *self.subscription;
+        self.notification(&Told { kind: "heartbeat", id, status, events }, &[], Content::Empty)
+    }
 
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::IdOnly => "id-only",
-            Self::FullResource => "full-resource",
+    /// One event, with as much as the subscription asks for.
+    pub fn event(&self, event: &Event) -> Bundle {
+        let told = Told {
+            kind: "event-notification",
+            id: event.notification,
+            status: SubscriptionStatus::Active,
+            events: event.number,
+        };
+        self.notification(&told, std::slice::from_ref(event), self.subscription.hook.content)
+    }
+
+    /// Events of the past as `$events` gives them; `id` is that of the answer.
+    pub fn past_events(&self, events: &[Event], content: Content, id: Uuid) -> Bundle {
+        let Subscription { status, events: count, .. } = *self.subscription;
+        self.notification(&Told { kind: "query-event", id, status, events: count }, events, content)
+    }
+
+    /// The status of a subscription as `$status` gives it, an entry of a searchset.
+    pub fn queried_status(&self) -> BundleEntry {
+        let Subscription { id, status, events, .. } = *self.subscription;
+        let told = Told { kind: "query-status", id, status, events };
+        BundleEntry {
+            full_url: Some(format!("urn:uuid:{id}")),
+            resource: Some(self.status(&told, Vec::new()).into()),
+            search: Some(BundleEntrySearch { mode: Some("match".to_owned()) }),
+            ..BundleEntry::default()
         }
     }
 
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|content| content.code() == code)
+    fn notification(&self, told: &Told, events: &[Event], content: Content) -> Bundle {
+        let parts: Vec<Vec<Part>> = events.iter().map(|event| self.parts(event)).collect();
+        let event = |(event, parts): (&Event, &Vec<Part>)| self.notification_event(event, parts, content);
+        let status = self.status(told, events.iter().zip(&parts).map(event).collect());
+        let url = format!("Subscription/{}/$status", self.subscription.id);
+        let mut entries = vec![entry(format!("urn:uuid:{}", told.id), url, "200", Some(status.into()))];
+        if content != Content::Empty {
+            entries.extend(parts.into_iter().flatten().map(|part| {
+                let status = if part.resource.is_some() { "200" } else { "410" };
+                let resource = part.resource.filter(|_| content == Content::FullResource);
+                entry(format!("{}/{}", self.base_url, part.url), part.url, status, resource)
+            }));
+        }
+        Bundle {
+            id: Some(told.id.to_string()),
+            meta: profiled(system::SUBSCRIPTION_NOTIFICATION_PROFILE),
+            kind: "history".to_owned(),
+            timestamp: Some(self.now.into()),
+            entry: entries,
+            ..Bundle::default()
+        }
     }
-}
 
-/// The handshake that the endpoint must answer with a 2xx status before it is told anything. It has no event.
-pub fn handshake(base_url: &str, subscription: &Subscription, now: DateTime<Utc>) -> Bundle {
-    let told = Told { kind: "handshake", id: subscription.id, status: SubscriptionStatus::Requested, events: 0 };
-    let status = told.parameters(base_url, subscription, &[], Content::Empty);
-    notification(subscription.id, now, vec![status_entry(subscription, status)])
-}
-
-/// One event with its full resources: the AuditEvent as focus, the PractitionerRole as context, both as an authority
-/// may see them.
-pub fn event(base_url: &str, subscription: &Subscription, event: &Event<'_>, now: DateTime<Utc>) -> Bundle {
-    let told = Told {
-        kind: "event-notification",
-        id: event.notification,
-        status: SubscriptionStatus::Active,
-        events: event.number,
-    };
-    let events = std::slice::from_ref(event);
-    let status = told.parameters(base_url, subscription, events, Content::FullResource);
-    let mut entries = vec![status_entry(subscription, status)];
-    entries.extend(resource_entries(base_url, events, Content::FullResource));
-    notification(event.notification, now, entries)
-}
-
-/// Events of the past as `$events` gives them; `id` is that of the answer.
-pub fn past_events(
-    base_url: &str,
-    subscription: &Subscription,
-    events: &[Event<'_>],
-    content: Content,
-    (id, now): (Uuid, DateTime<Utc>),
-) -> Bundle {
-    let told = Told { kind: "query-event", id, status: subscription.status, events: subscription.events };
-    let mut entries = vec![status_entry(subscription, told.parameters(base_url, subscription, events, content))];
-    entries.extend(resource_entries(base_url, events, content));
-    notification(id, now, entries)
-}
-
-/// The status of a subscription as `$status` gives it, an entry of a searchset.
-pub fn queried_status(base_url: &str, subscription: &Subscription) -> BundleEntry {
-    let told =
-        Told { kind: "query-status", id: subscription.id, status: subscription.status, events: subscription.events };
-    BundleEntry {
-        full_url: Some(format!("urn:uuid:{}", subscription.id)),
-        resource: Some(told.parameters(base_url, subscription, &[], Content::Empty).into()),
-        search: Some(BundleEntrySearch { mode: Some("match".to_owned()) }),
-        ..BundleEntry::default()
+    fn status(&self, told: &Told, events: Vec<ParametersParameter>) -> Parameters {
+        let subscription = self.subscription;
+        let mut parameter = vec![
+            self.reference("subscription", &format!("Subscription/{}", subscription.id)),
+            ParametersParameter { value_canonical: Some(subscription.criteria.clone()), ..named("topic") },
+            code("status", told.status.code()),
+            code("type", told.kind),
+            number("events-since-subscription-start", told.events),
+        ];
+        parameter.extend(events);
+        if told.kind.starts_with("query")
+            && let Some(error) = &subscription.error
+        {
+            let error = CodeableConcept { text: Some(error.clone()), ..CodeableConcept::default() };
+            parameter.push(ParametersParameter { value_codeable_concept: Some(error), ..named("error") });
+        }
+        Parameters { id: Some(told.id.to_string()), meta: profiled(system::SUBSCRIPTION_STATUS_PROFILE), parameter }
     }
-}
 
-fn notification(id: Uuid, now: DateTime<Utc>, entry: Vec<BundleEntry>) -> Bundle {
-    Bundle {
-        id: Some(id.to_string()),
-        meta: profiled(system::SUBSCRIPTION_NOTIFICATION_PROFILE),
-        kind: "history".to_owned(),
-        timestamp: Some(now.into()),
-        entry,
-        ..Bundle::default()
+    fn notification_event(&self, event: &Event, parts: &[Part], content: Content) -> ParametersParameter {
+        let mut part = vec![
+            number("event-number", event.number),
+            ParametersParameter { value_instant: Some(event.at.into()), ..named("timestamp") },
+        ];
+        let mut extension = Vec::new();
+        if content != Content::Empty {
+            part.extend(parts.iter().map(|named| self.reference(named.role, &named.url)));
+            extension.extend(self.reason(&event.notice));
+        }
+        ParametersParameter { extension, part, ..named("notification-event") }
+    }
+
+    fn reason(&self, notice: &Notice) -> Option<Extension> {
+        let (code, display) = match notice {
+            Notice::Access(_) => return None,
+            Notice::InactiveNumber { reason, .. } => (reason.code(), reason.display()),
+            Notice::RecordEnded { reason, .. } => (reason.code(), reason.display()),
+        };
+        Some(reason(self.base_url, code, display))
+    }
+
+    /// The resources that an event is about, as the authority may see them; without the resource one that it has deleted.
+    fn parts(&self, event: &Event) -> Vec<Part> {
+        let view = View::Owner { now: self.now, zone: self.zone };
+        let focus = |url: String, resource: Option<Resource>| vec![Part { role: "focus", url, resource }];
+        match (&event.notice, &event.named) {
+            (Notice::Access(access), _) => {
+                let (audit_event, role) = access_event(access, false);
+                let part = |role, resource: Resource| {
+                    let url = format!("{}/{}", resource.type_name(), resource.id().unwrap_or_default());
+                    Part { role, url, resource: Some(resource) }
+                };
+                vec![part("focus", audit_event.into()), part("additional-context", role.into())]
+            }
+            (Notice::RecordEnded { plan: Some((id, _)), .. }, Named::Plan(shown)) => {
+                focus(format!("Flag/{id}"), shown.as_ref().map(|shown| flag(shown, view).into()))
+            }
+            (Notice::RecordEnded { plan: Some((id, _)), .. }, _) => focus(format!("Flag/{id}"), None),
+            (Notice::InactiveNumber { nhs_number, .. } | Notice::RecordEnded { nhs_number, .. }, named) => {
+                let child = if let Named::Child(child) = named { child.as_deref() } else { None };
+                let patient = child.map(|child| patient_for_owner(child, self.base_url).into());
+                focus(format!("Patient/{}", nhs_number.as_str()), patient)
+            }
+        }
+    }
+
+    fn reference(&self, name: &str, url: &str) -> ParametersParameter {
+        let reference = Some(format!("{}/{url}", self.base_url));
+        ParametersParameter { value_reference: Some(Reference { reference, ..Reference::default() }), ..named(name) }
     }
 }
 
@@ -130,51 +192,23 @@ struct Told {
     events: i64,
 }
 
-impl Told {
-    fn parameters(
-        &self,
-        base_url: &str,
-        subscription: &Subscription,
-        events: &[Event<'_>],
-        content: Content,
-    ) -> Parameters {
-        let mut parameter = vec![
-            ParametersParameter {
-                value_reference: Some(absolute(base_url, "Subscription", subscription.id)),
-                ..named("subscription")
-            },
-            ParametersParameter { value_canonical: Some(subscription.topic.clone()), ..named("topic") },
-            code("status", self.status.code()),
-            code("type", self.kind),
-            number("events-since-subscription-start", self.events),
-        ];
-        parameter.extend(events.iter().map(|event| notification_event(base_url, event, content)));
-        if self.kind.starts_with("query")
-            && let Some(error) = &subscription.error
-        {
-            let error = CodeableConcept { text: Some(error.clone()), ..CodeableConcept::default() };
-            parameter.push(ParametersParameter { value_codeable_concept: Some(error), ..named("error") });
-        }
-        Parameters { id: Some(self.id.to_string()), meta: profiled(system::SUBSCRIPTION_STATUS_PROFILE), parameter }
-    }
+/// A resource that an event is about.
+struct Part {
+    role: &'static str,
+    /// Below the base.
+    url: String,
+    /// `None` when it is there no more.
+    resource: Option<Resource>,
 }
 
-fn notification_event(base_url: &str, event: &Event<'_>, content: Content) -> ParametersParameter {
-    let mut part = vec![
-        number("event-number", event.number),
-        ParametersParameter { value_instant: Some(event.access.at.into()), ..named("timestamp") },
-    ];
-    if content != Content::Empty {
-        for (name, type_name) in [("focus", "AuditEvent"), ("additional-context", "PractitionerRole")] {
-            let reference = Some(absolute(base_url, type_name, event.access.id));
-            part.push(ParametersParameter { value_reference: reference, ..named(name) });
-        }
+/// Why an authority is told of something, in our own code system.
+pub(super) fn reason(base_url: &str, code: &str, display: &str) -> Extension {
+    let system = format!("{base_url}/CodeSystem/cpis-notification-reason");
+    Extension {
+        url: format!("{base_url}/StructureDefinition/cpis-notification-reason"),
+        value_codeable_concept: Some(Coding::displayed(&system, code, display).into()),
+        ..Extension::default()
     }
-    ParametersParameter { part, ..named("notification-event") }
-}
-
-fn absolute(base_url: &str, type_name: &str, id: Uuid) -> Reference {
-    Reference { reference: Some(format!("{base_url}/{type_name}/{id}")), ..Reference::default() }
 }
 
 fn named(name: &str) -> ParametersParameter {
@@ -189,34 +223,13 @@ fn code(name: &str, value: &str) -> ParametersParameter {
     ParametersParameter { value_code: Some(value.to_owned()), ..named(name) }
 }
 
-fn status_entry(subscription: &Subscription, status: Parameters) -> BundleEntry {
-    let full_url = format!("urn:uuid:{}", status.id.clone().unwrap_or_default());
-    entry(full_url, format!("Subscription/{}/$status", subscription.id), Some(status.into()))
-}
-
-/// What the events are about; without the resources where only their ids are asked for.
-fn resource_entries(base_url: &str, events: &[Event<'_>], content: Content) -> Vec<BundleEntry> {
-    if content == Content::Empty {
-        return Vec::new();
-    }
-    let resources = events.iter().flat_map(|event| {
-        let (audit_event, role) = access_event(event.access, false);
-        [Resource::from(audit_event), role.into()]
-    });
-    let entry = |resource: Resource| {
-        let url = format!("{}/{}", resource.type_name(), resource.id().unwrap_or_default());
-        entry(format!("{base_url}/{url}"), url, (content == Content::FullResource).then_some(resource))
-    };
-    resources.map(entry).collect()
-}
-
 /// An entry of a history as R4 asks for it (bdl-3, bdl-4): with a request and its response.
-fn entry(full_url: String, url: String, resource: Option<Resource>) -> BundleEntry {
+fn entry(full_url: String, url: String, status: &str, resource: Option<Resource>) -> BundleEntry {
     BundleEntry {
         full_url: Some(full_url),
         resource,
         request: Some(BundleEntryRequest { method: "GET".to_owned(), url, ..BundleEntryRequest::default() }),
-        response: Some(BundleEntryResponse { status: "200".to_owned(), ..BundleEntryResponse::default() }),
+        response: Some(BundleEntryResponse { status: status.to_owned(), ..BundleEntryResponse::default() }),
         ..BundleEntry::default()
     }
 }
@@ -233,43 +246,68 @@ mod tests {
     use super::*;
     use crate::{
         cpis::types::{
-            NhsNumber, OdsCode,
-            access::AccessAuthor,
+            NhsNumber, OdsCode, Organization, Plan, PlanPeriod, PlanType, ShownPlan,
+            access::{Access, AccessAuthor},
             caller::{Author, User},
+            child::{AuthorityChild, Demographics, Inactive},
+            notice::{EndedReason, InactiveReason, Topic},
+            organization::OrganizationKind,
+            subscription::{Hook, Payload},
         },
         fhir::validate::{Profile, Validators},
     };
 
     const BASE: &str = "https://cpis.example.org/cpis/FHIR/R4";
 
-    fn subscription() -> Subscription {
+    fn subscription(content: Content) -> Subscription {
         Subscription {
             key: 7,
             id: Uuid::from_u128(0x11),
             authority_id: 3,
             status: SubscriptionStatus::Requested,
             error: None,
-            endpoint: "https://hook.example.org/cpis".to_owned(),
-            headers: vec!["Authorization: Bearer secret".to_owned()],
-            topic: format!("{BASE}/SubscriptionTopic/cpis-access"),
+            topic: Topic::Access,
+            criteria: format!("{BASE}/SubscriptionTopic/cpis-access"),
+            hook: Hook {
+                endpoint: "https://hook.example.org/cpis".to_owned(),
+                headers: vec!["Authorization: Bearer secret".to_owned()],
+                payload: Payload::FhirJson,
+                content,
+                heartbeat: None,
+                timeout: None,
+                max_count: None,
+            },
             reason: "Duty team".to_owned(),
             end: None,
             version: 1,
             updated: at(9, 0),
-            events: 0,
+            events: 14,
+            failures: 0,
         }
+    }
+
+    fn teller(subscription: &Subscription) -> Teller<'_> {
+        Teller { base_url: BASE, subscription, now: at(23, 31), zone: Tz::Europe__London }
     }
 
     fn at(hour: u32, minute: u32) -> DateTime<Utc> {
         Utc.with_ymd_and_hms(2026, 3, 1, hour, minute, 0).unwrap()
     }
 
-    fn access(sensitive: bool) -> Access {
-        Access {
+    fn nhs(text: &str) -> NhsNumber {
+        NhsNumber::parse(text).unwrap()
+    }
+
+    fn event(number: i64, notice: Notice, named: Named) -> Event {
+        Event { notification: Uuid::from_u128(0x33), number, at: at(23, 30), notice, named }
+    }
+
+    fn access(sensitive: bool) -> Event {
+        let access = Access {
             sequence: 41,
             id: Uuid::from_u128(0x22),
             at: at(23, 30),
-            nhs_number: NhsNumber::parse("9990000018").unwrap(),
+            nhs_number: nhs("9990000018"),
             author: AccessAuthor {
                 author: Author::Person(User {
                     sds_user_id: "555250000001".to_owned(),
@@ -285,28 +323,121 @@ mod tests {
                 scheduled_setting: false,
             },
             request_id: "r1".to_owned(),
-        }
+        };
+        event(12, Notice::Access(access), Named::Access)
     }
 
-    fn event_bundle(sensitive: bool) -> Bundle {
-        let access = access(sensitive);
-        let told = Event { notification: Uuid::from_u128(0x33), number: 12, access: &access };
-        event(BASE, &subscription(), &told, at(23, 31))
+    fn child(inactive: Option<Inactive>) -> Named {
+        Named::Child(Some(Box::new(AuthorityChild {
+            id: 1,
+            person_id: 1,
+            nhs_number: nhs("9990000018"),
+            demographics: Demographics {
+                family: "SPECIMEN".to_owned(),
+                given: vec!["Robin".to_owned()],
+                birth_date: "2017-05-11".parse().unwrap(),
+            },
+            local_id: None,
+            version: 2,
+            recorded: at(8, 0),
+            inactive,
+        })))
+    }
+
+    fn inactive(reason: InactiveReason, replaced_by: Option<&str>) -> Event {
+        let replaced_by = replaced_by.map(nhs);
+        let state = Inactive { reason, replaced_by, since: at(23, 30), holds: true };
+        let notice = Notice::InactiveNumber { nhs_number: nhs("9990000018"), reason, replaced_by };
+        event(13, notice, child(Some(state)))
+    }
+
+    fn ended(deleted: bool) -> Event {
+        let plan = Plan {
+            id: Uuid::from_u128(0x77),
+            plan_type: PlanType::ChildProtection,
+            period: PlanPeriod::new("2020-01-01".parse().unwrap(), Some("2026-02-28".parse().unwrap())).unwrap(),
+            local_id: None,
+            version: 3,
+            deleted: false,
+            recorded: at(1, 0),
+            created: at(0, 0),
+        };
+        let authority = Organization {
+            id: 3,
+            ods: OdsCode::parse("Z9A").unwrap(),
+            name: "Authority".to_owned(),
+            kind: OrganizationKind::LocalAuthority,
+            care_setting: None,
+            sensitive: false,
+            office_phone: None,
+            duty_phone: None,
+            part_of: None,
+            active: true,
+            version: 1,
+            updated: at(0, 0),
+        };
+        let named = (Uuid::from_u128(0x77), PlanType::ChildProtection);
+        let notice =
+            Notice::RecordEnded { nhs_number: nhs("9990000018"), reason: EndedReason::Adult, plan: Some(named) };
+        let shown =
+            ShownPlan { plan, active: false, closes: None, settled: false, nhs_number: nhs("9990000018"), authority };
+        event(14, notice, Named::Plan((!deleted).then(|| Box::new(shown))))
+    }
+
+    fn withheld() -> Event {
+        let notice = Notice::RecordEnded { nhs_number: nhs("9990000018"), reason: EndedReason::Withheld, plan: None };
+        event(15, notice, child(None))
     }
 
     #[test]
     fn a_handshake_says_who_asks_and_nothing_of_anybody() {
-        insta::assert_json_snapshot!(handshake(BASE, &subscription(), at(9, 1)));
+        insta::assert_json_snapshot!(teller(&subscription(Content::FullResource)).handshake());
     }
 
     #[test]
-    fn an_event_carries_the_access_and_who_made_it() {
-        insta::assert_json_snapshot!(event_bundle(false));
+    fn a_heartbeat_says_how_many_events_there_were() {
+        insta::assert_json_snapshot!(teller(&subscription(Content::FullResource)).heartbeat(Uuid::from_u128(0x55)));
+    }
+
+    #[test]
+    fn each_topic_tells_as_much_as_each_content_asks_for() {
+        for (name, told) in [
+            ("access", access(false)),
+            ("inactive", inactive(InactiveReason::Superseded, Some("9990000026"))),
+            ("ended", ended(false)),
+            ("withheld", withheld()),
+        ] {
+            for content in Content::ALL {
+                let subscription = subscription(content);
+                insta::assert_json_snapshot!(format!("{name}-{}", content.code()), teller(&subscription).event(&told));
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_replacement_there_is_no_link() {
+        let subscription = subscription(Content::FullResource);
+        for reason in [InactiveReason::Invalidated, InactiveReason::Retired] {
+            let told = teller(&subscription).event(&inactive(reason, None));
+            let value = serde_json::to_value(told).unwrap();
+            let patient = &value["entry"][1]["resource"];
+            assert_eq!(patient["link"], Value::Null);
+            assert_eq!(patient["identifier"][0]["period"]["end"], "2026-03-01T23:30:00.000Z");
+        }
+    }
+
+    #[test]
+    fn what_was_deleted_meanwhile_is_named_and_gone() {
+        let subscription = subscription(Content::FullResource);
+        let value = serde_json::to_value(teller(&subscription).event(&ended(true))).unwrap();
+        let entry = &value["entry"][1];
+        assert_eq!((&entry["resource"], &entry["response"]["status"]), (&Value::Null, &Value::from("410")));
     }
 
     #[test]
     fn of_a_sensitive_organisation_the_authority_learns_the_role_only() {
-        let text = serde_json::to_string(&event_bundle(true)).unwrap();
+        let subscription = subscription(Content::FullResource);
+        let text = serde_json::to_string(&teller(&subscription).event(&access(true))).unwrap();
         assert!(text.contains("details withheld") && text.contains("R8000"));
         for withheld in ["Example Hospital", "RZZ99", "TESTER", "555250000001", "555250000002", "ed-system"] {
             assert!(!text.contains(withheld), "{withheld}");
@@ -316,35 +447,30 @@ mod tests {
     #[test]
     fn notifications_are_valid_r4() {
         let validators = Validators::shared().unwrap();
-        let (access, stored) = (access(false), Subscription { error: Some("No answer.".to_owned()), ..subscription() });
-        let events = [12, 13].map(|number| Event { notification: Uuid::from_u128(0x33), number, access: &access });
-        let answer = (Uuid::from_u128(0x44), at(9, 1));
-        let past = Content::ALL.map(|content| past_events(BASE, &stored, &events, content, answer));
-        let searchset = Bundle::searchset(BASE, Some(1), vec![queried_status(BASE, &stored)]);
-        let told = [handshake(BASE, &subscription(), at(9, 1)), event_bundle(false), event_bundle(true), searchset];
-        for bundle in told.into_iter().chain(past) {
-            let value: Value = serde_json::to_value(&bundle).unwrap();
-            assert_eq!(validators.validate(&value, Profile::Base), []);
-            assert!(!value.to_string().contains("secret"), "headers stay here");
-        }
-    }
-
-    #[test]
-    fn past_events_tell_as_much_as_is_asked_for() {
-        let access = access(false);
-        let events = [3, 5].map(|number| Event { notification: Uuid::from_u128(0x33), number, access: &access });
-        let of = |content| {
-            let answer = (Uuid::from_u128(0x44), at(9, 1));
-            serde_json::to_value(past_events(BASE, &subscription(), &events, content, answer)).unwrap()
-        };
-        let text = |content| of(content).to_string();
-        assert!(!text(Content::Empty).contains("AuditEvent") && text(Content::Empty).contains("event-number"));
-        assert!(text(Content::IdOnly).contains("AuditEvent/") && !text(Content::IdOnly).contains("9990000018"));
-        assert!(text(Content::FullResource).contains("9990000018"));
-        let entries = |content| of(content)["entry"].as_array().unwrap().len();
-        assert_eq!(Content::ALL.map(entries), [1, 5, 5]);
+        let events = [
+            access(false),
+            access(true),
+            inactive(InactiveReason::Superseded, Some("9990000026")),
+            inactive(InactiveReason::Retired, None),
+            ended(false),
+            ended(true),
+            withheld(),
+        ];
         for content in Content::ALL {
-            assert_eq!(Content::from_code(content.code()), Some(content));
+            let stored = Subscription { error: Some("No answer.".to_owned()), ..subscription(content) };
+            let teller = teller(&stored);
+            let searchset = Bundle::searchset(BASE, Some(1), vec![teller.queried_status()]);
+            let mut told = vec![teller.handshake(), teller.heartbeat(Uuid::from_u128(0x55)), searchset];
+            told.push(teller.past_events(&events, content, Uuid::from_u128(0x44)));
+            told.extend(events.iter().map(|event| teller.event(event)));
+            for bundle in told {
+                let value: Value = serde_json::to_value(&bundle).unwrap();
+                assert_eq!(validators.validate(&value, Profile::Base), []);
+                assert!(!value.to_string().contains("secret"), "headers stay here");
+                if content == Content::Empty {
+                    assert!(!value.to_string().contains("9990000018"));
+                }
+            }
         }
     }
 }

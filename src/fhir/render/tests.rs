@@ -248,13 +248,14 @@ fn children_and_organisations() {
         local_id: Some("LCS-1".to_owned()),
         version: 4,
         recorded: at("2026-01-02T03:04:05.678Z"),
+        inactive: None,
     };
-    insta::assert_json_snapshot!("patient_owner", patient_for_owner(&child));
+    insta::assert_json_snapshot!("patient_owner", patient_for_owner(&child, BASE));
     insta::assert_json_snapshot!("patient_clinician", patient_for_clinician(&number(), Verification::Verified, None));
     insta::assert_json_snapshot!("organization", organization(&authority()));
     // What an authority is shown of its own it may send back.
     for resource in [
-        Resource::from(patient_for_owner(&child)),
+        Resource::from(patient_for_owner(&child, BASE)),
         organization(&authority()).into(),
         flag(&shown(), owner("2026-06-15T00:00:00Z")).into(),
     ] {
@@ -499,8 +500,8 @@ proptest! {
     fn children_round_trip(family in "\\PC{1,20}", given in prop::collection::vec("[a-z]{1,9}", 0..4), birth_date in any_day(), recorded in any_instant()) {
         let demographics = Demographics { family, given, birth_date };
         assert_round_trip(patient_for_clinician(&number(), Verification::NotTraced, Some(&demographics)));
-        let child = AuthorityChild { id: 1, person_id: 1, nhs_number: number(), demographics, local_id: None, version: 1, recorded };
-        assert_round_trip(patient_for_owner(&child));
+        let child = AuthorityChild { id: 1, person_id: 1, nhs_number: number(), demographics, local_id: None, version: 1, recorded, inactive: None };
+        assert_round_trip(patient_for_owner(&child, BASE));
     }
 
     #[test]

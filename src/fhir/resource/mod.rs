@@ -26,7 +26,7 @@ pub use flag::Flag;
 pub use operation_outcome::{OperationOutcome, OperationOutcomeIssue};
 pub use organization::Organization;
 pub use parameters::{Parameters, ParametersParameter};
-pub use patient::Patient;
+pub use patient::{Patient, PatientLink};
 pub use practitioner_role::PractitionerRole;
 pub use provenance::{Provenance, ProvenanceAgent};
 pub use subscription::{Subscription, SubscriptionChannel};

@@ -2,7 +2,7 @@
 
 use super::Resource;
 use crate::fhir::{
-    datatype::{CodeableConcept, Identifier, Meta, Reference, fhir_struct},
+    datatype::{CodeableConcept, Extension, Identifier, Meta, Reference, fhir_struct},
     date::{Date, DateTime, Instant},
 };
 
@@ -19,6 +19,7 @@ fhir_struct! {
 fhir_struct! {
     /// Of `value[x]` only the kinds that CP-IS uses are kept.
     ParametersParameter {
+        extension: Vec<Extension>,
         name: String,
         value_boolean: Option<bool>,
         value_integer: Option<i64>,

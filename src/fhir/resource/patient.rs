@@ -1,7 +1,7 @@
 //! `Patient`: for an authority the child as it sent it, for a clinician the number and its verification status.
 
 use crate::fhir::{
-    datatype::{ContactPoint, HumanName, Identifier, Meta, fhir_struct},
+    datatype::{ContactPoint, HumanName, Identifier, Meta, Reference, fhir_struct},
     date::Date,
 };
 
@@ -17,5 +17,15 @@ fhir_struct! {
         telecom: Vec<ContactPoint>,
         gender: Option<String>,
         birth_date: Option<Date>,
+        link: Vec<PatientLink>,
+    }
+}
+
+fhir_struct! {
+    PatientLink {
+        other: Reference,
+        /// replaced-by, replaces, refer or seealso.
+        #[serde(rename = "type")]
+        kind: String,
     }
 }

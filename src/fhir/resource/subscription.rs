@@ -1,7 +1,7 @@
 //! `Subscription`: how an authority wants to be told, R4 with the R5 backport.
 
 use crate::fhir::{
-    datatype::{ContactPoint, Element, Meta, fhir_struct},
+    datatype::{ContactPoint, Element, Extension, Meta, fhir_struct},
     date::Instant,
 };
 
@@ -18,6 +18,8 @@ fhir_struct! {
         reason: String,
         /// URL of the topic.
         criteria: String,
+        #[serde(rename = "_criteria")]
+        criteria_element: Option<Element>,
         error: Option<String>,
         channel: SubscriptionChannel,
     }
@@ -25,8 +27,12 @@ fhir_struct! {
 
 fhir_struct! {
     SubscriptionChannel {
+        /// Backport extensions: heartbeat period, timeout, most events of a notification.
+        extension: Vec<Extension>,
         #[serde(rename = "type")]
         kind: String,
+        #[serde(rename = "_type")]
+        kind_element: Option<Element>,
         endpoint: Option<String>,
         /// MIME type of what is sent.
         payload: Option<String>,

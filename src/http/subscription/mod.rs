@@ -1,4 +1,4 @@
-//! `Subscription`: how an authority is told of accesses; rest-hook of the R4 backport, payload full-resource (design 7).
+//! `Subscription`: how an authority is told of what concerns its children; rest-hook of the R4 backport (design 7).
 //! An authority sees its own only. The channel's headers are secrets: they are stored and sent, never shown.
 
 mod asked;
@@ -32,11 +32,9 @@ use crate::{
     fhir::{
         datatype::{Element, Extension, Meta},
         outcome,
-        render::notification::Content,
         resource::{Subscription, SubscriptionChannel},
         system,
     },
-    outside::hook::CONTENT_TYPE_SENT,
 };
 
 pub use asked::judged;
@@ -97,6 +95,10 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
         }
         Resubscribed::Unknown => Err(Refusal::not_found()),
         Resubscribed::Deleted => Err(gone()),
+        Resubscribed::OtherTopic => {
+            let text = "A subscription keeps its topic, as its events are numbered: create another for another topic.";
+            Err(Refusal::new(Case::Rule, text).at("Subscription.criteria"))
+        }
         Resubscribed::OtherVersion(precondition) => Err(Refusal::new(Case::Version, precondition.unmet())),
     }
 }
@@ -170,11 +172,17 @@ fn entity(id: Uuid, version: i64) -> EntityRef {
 
 /// The subscription as its owner sees it: without the headers, which may hold credentials.
 fn rendered(stored: &Stored) -> Subscription {
+    let hook = &stored.hook;
     let content = Extension {
         url: system::PAYLOAD_CONTENT.to_owned(),
-        value_code: Some(Content::FullResource.code().to_owned()),
+        value_code: Some(hook.content.code().to_owned()),
         ..Extension::default()
     };
+    let of = |url: &str| Extension { url: url.to_owned(), ..Extension::default() };
+    let seconds =
+        |url: &str, value: Option<u32>| value.map(|value| Extension { value_unsigned_int: Some(value), ..of(url) });
+    let max_count = hook.max_count.map(|most| Extension { value_positive_int: Some(most), ..of(system::MAX_COUNT) });
+    let asked = [seconds(system::HEARTBEAT_PERIOD, hook.heartbeat), seconds(system::TIMEOUT, hook.timeout), max_count];
     Subscription {
         id: Some(stored.id.to_string()),
         meta: Some(Meta {
@@ -185,14 +193,15 @@ fn rendered(stored: &Stored) -> Subscription {
         status: stored.status.code().to_owned(),
         end: stored.end.map(Into::into),
         reason: stored.reason.clone(),
-        criteria: stored.topic.clone(),
+        criteria: stored.criteria.clone(),
         error: stored.error.clone(),
         channel: SubscriptionChannel {
+            extension: asked.into_iter().flatten().collect(),
             kind: "rest-hook".to_owned(),
-            endpoint: Some(stored.endpoint.clone()),
-            payload: Some(CONTENT_TYPE_SENT.to_owned()),
+            endpoint: Some(hook.endpoint.clone()),
+            payload: Some(hook.payload.code().to_owned()),
             payload_element: Some(Element { extension: vec![content] }),
-            header: Vec::new(),
+            ..SubscriptionChannel::default()
         },
         ..Subscription::default()
     }
@@ -204,6 +213,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cpis::types::{
+        notice::Topic,
+        subscription::{Content, Hook, Payload},
+    };
 
     const BASE: &str = "https://cpis.example.org/cpis/FHIR/R4";
 
@@ -215,14 +228,23 @@ mod tests {
             authority_id: 1,
             status: SubscriptionStatus::Error,
             error: Some("Event 3 was not taken in 100 tries: the endpoint answered 500.".to_owned()),
-            endpoint: "https://hook.example.org/cpis".to_owned(),
-            headers: vec!["Authorization: Bearer abc".to_owned()],
-            topic: format!("{BASE}/SubscriptionTopic/cpis-access"),
+            topic: Topic::Access,
+            criteria: format!("{BASE}/SubscriptionTopic/cpis-access"),
+            hook: Hook {
+                endpoint: "https://hook.example.org/cpis".to_owned(),
+                headers: vec!["Authorization: Bearer abc".to_owned()],
+                payload: Payload::Json,
+                content: Content::IdOnly,
+                heartbeat: Some(3600),
+                timeout: None,
+                max_count: Some(10),
+            },
             reason: "Duty team".to_owned(),
             end: None,
             version: 4,
             updated: Utc.with_ymd_and_hms(2026, 3, 1, 9, 0, 0).unwrap(),
             events: 3,
+            failures: 0,
         };
         let value = serde_json::to_value(rendered(&stored)).unwrap();
         assert_eq!(
@@ -236,10 +258,14 @@ mod tests {
                 "criteria": format!("{BASE}/SubscriptionTopic/cpis-access"),
                 "error": "Event 3 was not taken in 100 tries: the endpoint answered 500.",
                 "channel": {
+                    "extension": [
+                        {"url": system::HEARTBEAT_PERIOD, "valueUnsignedInt": 3600},
+                        {"url": system::MAX_COUNT, "valuePositiveInt": 10}
+                    ],
                     "type": "rest-hook",
                     "endpoint": "https://hook.example.org/cpis",
-                    "payload": "application/fhir+json",
-                    "_payload": {"extension": [{"url": system::PAYLOAD_CONTENT, "valueCode": "full-resource"}]}
+                    "payload": "application/json",
+                    "_payload": {"extension": [{"url": system::PAYLOAD_CONTENT, "valueCode": "id-only"}]}
                 }
             })
         );

@@ -11,11 +11,12 @@ use crate::{
         subscriptions::{OwnSubscription, PastEvents},
         types::{
             audit::QueryResult,
-            subscription::{Subscription, SubscriptionStatus},
+            notice::Notice,
+            subscription::{Content, Event, Subscription, SubscriptionStatus},
         },
     },
     fhir::{
-        render::notification::{self, Content, Event},
+        render::notification::Teller,
         resource::{Bundle, BundleLink},
         validate::Profile,
     },
@@ -25,6 +26,7 @@ use crate::{
         query::{Query, Sent, bad_value},
         refusal::{Case, Refusal},
         search::{Parameter, searchset::self_link},
+        service::Service,
         upload::body,
     },
 };
@@ -39,7 +41,7 @@ pub const STATUS: &[Parameter] = &[
 pub const EVENTS: &[Parameter] = &[
     Parameter::special("eventsSinceNumber", "Number of the first event, from 1"),
     Parameter::special("eventsUntilNumber", "Number of the last event"),
-    Parameter::special("content", "empty, id-only or full-resource; full-resource without it"),
+    Parameter::special("content", "empty, id-only or full-resource; what the subscription asks for without it"),
 ];
 
 /// Events of one answer; a link leads on.
@@ -94,8 +96,7 @@ pub async fn post_own_statuses(mut call: Call) -> Result<Answer, Refusal> {
 
 fn statuses(call: &Call, stored: &[Subscription]) -> Bundle {
     let service = &call.service;
-    let entry: Vec<_> =
-        stored.iter().map(|stored| notification::queried_status(&service.settings.base_url, stored)).collect();
+    let entry: Vec<_> = stored.iter().map(|stored| teller(call, stored).queried_status()).collect();
     let link = self_link(service, &call.path_and_query, &call.query);
     Bundle::searchset(&link, u64::try_from(entry.len()).ok(), entry)
 }
@@ -107,16 +108,16 @@ fn statuses(call: &Call, stored: &[Subscription]) -> Bundle {
 pub async fn events(call: Call) -> Result<Answer, Refusal> {
     let between = (number(&call, "eventsSinceNumber", 1)?, number(&call, "eventsUntilNumber", i64::MAX)?);
     let content = match call.query.single("content")? {
-        None => Content::FullResource,
-        Some(code) => {
-            Content::from_code(code).ok_or_else(|| bad_value("content", "must be empty, id-only or full-resource"))?
-        }
+        None => None,
+        Some(code) => Some(
+            Content::from_code(code).ok_or_else(|| bad_value("content", "must be empty, id-only or full-resource"))?,
+        ),
     };
     let stored = own(&call).await?;
     let past = call.service.gateway.past_events(stored, between, MOST_EVENTS).await?;
     let mut event = call.event();
     event.entity = Some(entity(past.subscription.id, past.subscription.version));
-    event.result = Some(QueryResult::of(&past.events, |event| event.access.id.to_string()));
+    event.result = Some(QueryResult::of(&past.events, audited_id));
     call.service.gateway.audit(event).await?;
     Ok(Answer::ok(history(&call, &past, content)))
 }
@@ -130,16 +131,10 @@ pub async fn post_events(mut call: Call) -> Result<Answer, Refusal> {
     events(call).await
 }
 
-fn history(call: &Call, past: &PastEvents, content: Content) -> Bundle {
-    let settings = &call.service.settings;
-    let told = past.events.iter().map(|event| Event {
-        notification: event.notification,
-        number: event.number,
-        access: &event.access,
-    });
-    let events: Vec<Event<'_>> = told.collect();
-    let answer = (Uuid::new_v4(), call.service.gateway.clock.now());
-    let mut bundle = notification::past_events(&settings.base_url, &past.subscription, &events, content, answer);
+fn history(call: &Call, past: &PastEvents, content: Option<Content>) -> Bundle {
+    let subscription = &past.subscription;
+    let content = content.unwrap_or(subscription.hook.content);
+    let mut bundle = teller(call, subscription).past_events(&past.events, content, Uuid::new_v4());
     let link = |relation: &str, query: &Query| BundleLink {
         relation: relation.to_owned(),
         url: self_link(&call.service, &call.path_and_query, query),
@@ -152,6 +147,19 @@ fn history(call: &Call, past: &PastEvents, content: Content) -> Bundle {
         bundle.link.push(link("next", &query));
     }
     bundle
+}
+
+fn teller<'a>(call: &'a Call, subscription: &'a Subscription) -> Teller<'a> {
+    let Service { gateway, settings, .. } = &*call.service;
+    Teller { base_url: &settings.base_url, subscription, now: gateway.clock.now(), zone: gateway.calendar.zone() }
+}
+
+/// Names an event in the audit: an access by its own id, which auditors know.
+fn audited_id(event: &Event) -> String {
+    match &event.notice {
+        Notice::Access(access) => access.id.to_string(),
+        Notice::InactiveNumber { .. } | Notice::RecordEnded { .. } => event.notification.to_string(),
+    }
 }
 
 fn number(call: &Call, name: &str, absent: i64) -> Result<i64, Refusal> {

@@ -75,6 +75,7 @@ fn stored(plans: impl Into<Vec<Plan>>) -> StoredRecord {
         local_id: None,
         version: 2,
         recorded: recorded(),
+        inactive: None,
     };
     StoredRecord { child: Some(child), plans: plans.into() }
 }

@@ -1,0 +1,11 @@
+drop index delivery_open;
+drop index outbox_number;
+drop index outbox_unrouted;
+create index outbox_unrouted on outbox (authority_id, created_ms) where routed_ms is null;
+alter table subscription drop column heartbeat_at_ms;
+alter table subscription drop column max_count;
+alter table subscription drop column timeout_seconds;
+alter table subscription drop column heartbeat_seconds;
+alter table subscription drop column payload;
+alter table subscription drop column content;
+alter table subscription drop column topic_code;
