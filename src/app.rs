@@ -1,5 +1,7 @@
 //! The program put together: store, keys, rules, HTTP, notifier, checkpoints. Imported by `cli` and the tests only.
 
+mod mesh;
+
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -28,6 +30,7 @@ use crate::{
         calendar::Calendar,
         lifecycle::{LifecycleTerms, LookedAfter},
         limits::Limits,
+        upload::turn::Uploads,
     },
     demographics::{Demographics, Off, Register},
     fhir::validate::{SchemaFault, Validators},
@@ -35,11 +38,13 @@ use crate::{
         self,
         definitions::{PublishFault, Published, TokensFrom},
         sandbox::Sandbox,
-        service::{HttpSettings, Service},
+        service::{HttpSettings, LargeBodies, Service},
     },
+    mailbox::Mailbox,
     notify::{Notifier, NotifierSettings},
     outside::{
         hook::{HookClient, HookFault, HookTimeouts},
+        mesh::MeshFault,
         target::Targets,
     },
     store::{
@@ -49,6 +54,9 @@ use crate::{
     },
     telemetry::metrics::Metrics,
 };
+
+/// How often what dead processes left of uploads is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the program can't start. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +89,8 @@ pub enum StartFault {
     NotificationKey(#[from] NotificationKeyFault),
     #[error("the client of hooks: {0}")]
     Hooks(#[from] HookFault),
+    #[error("mesh: {0}")]
+    Mesh(#[from] MeshFault),
     #[error("the server stopped: {0}")]
     Server(#[from] std::io::Error),
 }
@@ -102,6 +112,8 @@ impl Signer for CheckpointSigner {
 pub struct App {
     pub gateway: Gateway,
     pub notifier: Arc<Notifier>,
+    /// `None` without a MESH mailbox of its own.
+    pub mailbox: Option<Arc<Mailbox>>,
     service: Data<Service>,
     signer: Arc<dyn Signer>,
     process: String,
@@ -153,6 +165,10 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,
+        uploads: Uploads::new(
+            usize::from(settings.upload.batch_records),
+            Duration::from_secs(u64::from(settings.upload.wait_seconds)),
+        ),
         metrics: Metrics::default(),
     })
 }
@@ -254,6 +270,8 @@ impl App {
             pds_mode: settings.pds.mode,
             body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
+            upload_bytes: usize::try_from(settings.upload.body_bytes).unwrap_or(usize::MAX),
+            answer_within: Duration::from_secs(u64::from(settings.upload.answer_within_seconds)),
             hook_targets,
             hook_timeout_seconds: notify.hook_timeout_seconds.into(),
         };
@@ -266,16 +284,19 @@ impl App {
             tokens: Arc::new(Tokens::new(issuers)?),
             validators: Validators::shared()?,
             published: Published::new(&http, &tokens_from)?,
-            dependencies: gateway.dependencies(),
+            dependencies: mesh::dependencies(&settings, &gateway),
             notification_keys,
             settings: http,
             seal,
+            large_bodies: LargeBodies::default(),
             sandbox,
         });
+        let mailbox = mesh::mailbox(&settings, &gateway, &service, &process)?.map(Arc::new);
         let compared_to = AtomicI64::new(0);
         Ok(Self {
             gateway,
             notifier,
+            mailbox,
             service,
             signer,
             process,
@@ -354,6 +375,7 @@ impl App {
         let managing = actix_web::rt::spawn(management);
         let (stopping, stopped) = watch::channel(false);
         let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
+        let mailbox = self.mailbox.clone().map(|mailbox| actix_web::rt::spawn(mailbox.run(stopped.clone())));
         let app = Arc::new(self);
         let checkpoints = actix_web::rt::spawn(app.clone().background(stopped.clone()));
         let lifecycle = actix_web::rt::spawn(app.clone().lifecycle(stopped));
@@ -371,6 +393,9 @@ impl App {
         let _ended = stopping.send(true);
         management_handle.stop(false).await;
         let _joined = (notifier.await, checkpoints.await, lifecycle.await, managing.await);
+        if let Some(mailbox) = mailbox {
+            let _joined = mailbox.await;
+        }
         let store = app.gateway.store.clone();
         let signer = app.signer.clone();
         let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;
@@ -388,6 +413,7 @@ impl App {
         let mut checkpoints =
             tokio::time::interval(Duration::from_secs(u64::from(self.settings.audit.checkpoint_seconds)));
         let mut days = tokio::time::interval(Duration::from_secs(24 * 3600));
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = checkpoints.tick() => {
@@ -398,6 +424,11 @@ impl App {
                 _ = days.tick() => {
                     if let Err(error) = self.forget_refused().await {
                         tracing::warn!(%error, "refused records could not be cleared");
+                    }
+                }
+                _ = sweeps.tick() => {
+                    if let Err(error) = self.gateway.sweep_uploads().await {
+                        tracing::warn!(%error, "what dead processes left of uploads could not be discarded");
                     }
                 }
                 _ = stopped.changed() => return,

@@ -109,6 +109,14 @@ pub enum ScheduledCare {
 pub struct UploadSettings {
     /// Entries of one Bundle.
     pub max_entries: u32,
+    /// Largest Bundle, in bytes.
+    pub body_bytes: u64,
+    /// Records that are judged in one transaction; a Bundle of no more is applied in one.
+    pub batch_records: u16,
+    /// Seconds that a change waits for the one of its authority before it.
+    pub wait_seconds: u16,
+    /// Seconds after which an upload that still goes on is answered 202.
+    pub answer_within_seconds: u16,
     /// Days that a refused record is kept; then its position and code only.
     pub refused_kept_days: u16,
 }
@@ -117,7 +125,7 @@ pub struct UploadSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitSettings {
-    /// Largest request body, in bytes after decompression.
+    /// Largest request body in bytes, but for an upload's.
     pub body_bytes: u64,
 }
 
@@ -319,7 +327,14 @@ impl Default for AccessSettings {
 
 impl Default for UploadSettings {
     fn default() -> Self {
-        Self { max_entries: 500, refused_kept_days: 90 }
+        Self {
+            max_entries: 20_000,
+            body_bytes: 64 << 20,
+            batch_records: 16,
+            wait_seconds: 30,
+            answer_within_seconds: 10,
+            refused_kept_days: 90,
+        }
     }
 }
 

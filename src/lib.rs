@@ -12,6 +12,7 @@ pub mod demographics;
 pub mod fhir;
 pub mod hl7v3;
 pub mod http;
+pub mod mailbox;
 pub mod notify;
 pub mod outside;
 pub mod store;

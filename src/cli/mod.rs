@@ -1,9 +1,11 @@
 //! The command line: one file a command. Results go to standard output, everything else to standard error.
 //!
-//! Exit codes: 0 good, 1 failed, 2 wrong use (arguments, configuration), 3 `audit verify` found something.
+//! Exit codes: 0 good, 1 failed, 2 wrong use (arguments, configuration), 3 `audit verify` found something; `la` has some of
+//! its own.
 
 mod audit;
 mod config;
+pub mod la;
 mod migrate;
 mod notifications;
 mod organizations;
@@ -63,6 +65,9 @@ enum Command {
     /// Look after the audit.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// The client of a local authority: check, send, watch, export.
+    #[command(subcommand)]
+    La(la::La),
     /// Look after the notifications to local authorities.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
@@ -127,6 +132,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Organizations(organizations) => organizations.run(),
         Command::Register(register) => register.run(),
         Command::Audit(audit) => audit.run(),
+        Command::La(la) => la.run(),
         Command::Notifications(notifications) => notifications.run(),
     };
     done.unwrap_or_else(|error| {

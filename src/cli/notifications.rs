@@ -45,7 +45,7 @@ pub struct List {
 
 #[derive(Args)]
 pub struct Show {
-    /// As list gives it: subscription and event number, with a slash between.
+    /// As list gives it: subscription/number, or the id of a MESH message.
     #[arg(value_name = "ID", value_parser = one)]
     id: Which,
     #[command(flatten)]
@@ -88,7 +88,7 @@ fn ods(text: &str) -> Result<OdsCode, &'static str> {
 }
 
 fn one(text: &str) -> Result<Which, &'static str> {
-    Which::one(text).ok_or("give an id as `notifications list` does: subscription/number")
+    Which::one(text).ok_or("give an id as `notifications list` does")
 }
 
 impl Notifications {
@@ -104,7 +104,7 @@ impl Notifications {
 impl List {
     fn run(self) -> anyhow::Result<ExitCode> {
         let Self { undeliverable, authority, limit, output } = self;
-        let which = Which { undeliverable, authority, id: None };
+        let which = Which { undeliverable, authority, one: None };
         let (gateway, now) = output.open()?;
         let found = run(gateway.undelivered(&which, limit.into()))?;
         gateway.store.close(None);
@@ -136,7 +136,7 @@ impl Requeue {
             (None, Some(authority)) => format!("--authority {}", authority.as_str()),
             (None, None) => "--all-undeliverable".to_owned(),
         };
-        let which = id.unwrap_or(Which { undeliverable: all_undeliverable, authority, id: None });
+        let which = id.unwrap_or(Which { undeliverable: all_undeliverable, authority, one: None });
         let settings = self.output.layers()?;
         let signer = app::checkpoint_signer(&settings)?;
         let gateway = app::open_gateway(&settings, &Clock::system(), &app::process_name())?;
@@ -233,6 +233,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::cpis::notifications::operator::One;
 
     fn waiting() -> Waiting {
         Waiting {
@@ -267,7 +268,9 @@ mod tests {
 
     #[test]
     fn an_id_is_a_subscription_and_a_number() {
-        assert_eq!(Which::one(&waiting().id).unwrap().id, Some((Uuid::from_u128(1), 12)));
+        assert_eq!(Which::one(&waiting().id).unwrap().one, Some(One::Event(Uuid::from_u128(1), 12)));
+        let message = Uuid::from_u128(3);
+        assert_eq!(Which::one(&message.to_string()).unwrap().one, Some(One::MeshMessage(message)));
         for bad in ["", "12", "x/12", "00000000-0000-0000-0000-000000000001/x"] {
             assert!(Which::one(bad).is_none(), "{bad}");
         }

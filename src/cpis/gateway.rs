@@ -8,6 +8,7 @@ use super::{
     calendar::Calendar,
     limits::Limits,
     types::{audit::RequestEvent, child::Demographics as Traced},
+    upload::turn::Uploads,
 };
 use crate::{
     clock::Clock,
@@ -26,6 +27,8 @@ pub struct Gateway {
     pub demographics: Arc<dyn Demographics>,
     /// Clinicians see name and birth date too.
     pub disclose_demographics: bool,
+    /// How changes of authorities are taken.
+    pub uploads: Uploads,
     pub metrics: Metrics,
 }
 
@@ -44,6 +47,9 @@ pub enum Error {
     /// Demographics can't be asked: send the whole again (CPF05).
     #[error("demographics are not available")]
     DemographicsUnavailable,
+    /// Another change of the same authority was under way for too long. Nothing was stored.
+    #[error("another change of the authority is under way")]
+    Occupied,
 }
 
 impl From<StoreError> for Error {

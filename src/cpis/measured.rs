@@ -5,6 +5,7 @@ use chrono::{SecondsFormat, TimeDelta};
 
 use super::{
     gateway::{Error, Gateway},
+    mesh,
     silence::SilentAuthority,
     types::{
         health::{Dependency, Health},
@@ -92,6 +93,7 @@ impl Gateway {
                 let age = seconds(now - from_millis(newest.at_ms));
                 samples.push(Sample::new(&metrics::CHECKPOINT_AGE_SECONDS, &[], age));
             }
+            samples.extend(mesh::samples(conn, now)?);
             Ok(samples)
         });
         Ok(read.await?)

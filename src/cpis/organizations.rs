@@ -9,7 +9,7 @@ use super::{
         page::Place,
         upload::{Problem, ProblemKind, RecordCode},
     },
-    upload::apply::Change,
+    upload::answer::Change,
 };
 use crate::store::{self, Conn, StoreError, organization::NewOrganization};
 

@@ -6,6 +6,7 @@ use std::{
     fmt,
 };
 
+use openssl::sha::Sha256;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -17,8 +18,10 @@ pub const MAX_DEPTH: usize = 64;
 /// Most values (objects, lists and what is in them) of one resource; those that CP-IS takes need fewer than 200.
 /// Judging a value costs time even when it is refused.
 pub const RESOURCE_VALUES: usize = 5_000;
-/// Most values of an upload Bundle: over 100 for each of its 500 entries.
+/// Most values of a Bundle that is read as a whole: over 100 for each of 500 entries.
 pub const BUNDLE_VALUES: usize = 60_000;
+/// Most values of an upload Bundle: over 100 for each of its 20,000 entries.
+pub const UPLOAD_VALUES: usize = 2_400_000;
 
 /// What is wrong with a JSON text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub enum FaultKind {
     TooMany,
     /// Something follows the value.
     TrailingText,
+    /// More entries than a Bundle may have.
+    TooManyEntries,
 }
 
 /// A fault, with where it is and never with what was sent.
@@ -58,6 +63,7 @@ impl FaultKind {
             Self::TooDeep => "The JSON is nested deeper than 64 levels",
             Self::TooMany => "The JSON holds more values than such a resource can need",
             Self::TrailingText => "There is more text after the end of the JSON",
+            Self::TooManyEntries => "The Bundle has more entries than it may have",
         }
     }
 }
@@ -78,15 +84,64 @@ impl JsonFault {
 /// # Errors
 /// [`JsonFault`] at the first fault.
 pub fn parse(bytes: &[u8], most: usize) -> Result<Value, JsonFault> {
+    read(bytes, Reader { left: Cell::new(most), ..Reader::default() })
+}
+
+/// [`parse`] for a Bundle: each of its entries, which may hold as many values as a resource, is given to `keep` with its
+/// position as soon as it is read, and what that returns is in the value instead.
+///
+/// # Errors
+/// [`JsonFault`] at the first fault, or of the kind that `keep` returns.
+pub fn parse_entries(bytes: &[u8], most: usize, keep: &mut Keep<'_>) -> Result<Value, JsonFault> {
+    read(bytes, Reader { left: Cell::new(most), keep: Some(RefCell::new(keep)), ..Reader::default() })
+}
+
+/// What is done with an entry.
+type Keep<'a> = dyn FnMut(usize, Value) -> Result<Value, FaultKind> + 'a;
+
+/// A hash of what a value says, whatever the order of names and the white space that it was sent with.
+pub fn digest(value: &Value) -> [u8; 32] {
+    let mut sha = Sha256::new();
+    feed(&mut sha, value);
+    sha.finish()
+}
+
+fn feed(sha: &mut Sha256, value: &Value) {
+    let mut text = |kind: u8, text: &str| {
+        sha.update(&[kind]);
+        sha.update(&text.len().to_be_bytes());
+        sha.update(text.as_bytes());
+    };
+    match value {
+        Value::Null => text(b'0', ""),
+        Value::Bool(value) => text(b'b', if *value { "true" } else { "false" }),
+        Value::Number(value) => text(b'n', &value.to_string()),
+        Value::String(value) => text(b's', value),
+        Value::Array(values) => {
+            text(b'l', &values.len().to_string());
+            values.iter().for_each(|value| feed(sha, value));
+        }
+        Value::Object(members) => {
+            text(b'o', &members.len().to_string());
+            let mut members: Vec<(&String, &Value)> = members.iter().collect();
+            members.sort_by_key(|(name, _)| *name);
+            for (name, value) in members {
+                feed(sha, &Value::String(name.clone()));
+                feed(sha, value);
+            }
+        }
+    }
+}
+
+fn read(bytes: &[u8], reader: Reader<'_, '_>) -> Result<Value, JsonFault> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let before = bytes.get(..e.valid_up_to()).unwrap_or_default();
         let line = before.iter().filter(|b| **b == b'\n').count() + 1;
         let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
         JsonFault { kind: FaultKind::NotUtf8, line, column, expression: None }
     })?;
-    let reader = Reader { left: Cell::new(most), ..Reader::default() };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    match reader.deserialize(&mut deserializer) {
+    match (&reader).deserialize(&mut deserializer) {
         Ok(value) => match deserializer.end() {
             Ok(()) => Ok(value),
             Err(error) => Err(Reader::default().fault(&error, FaultKind::TrailingText)),
@@ -103,15 +158,18 @@ enum Step {
 
 /// Where the reading is. On a fault the path stays as it was, and says where.
 #[derive(Default)]
-struct Reader {
+struct Reader<'k, 'f> {
     path: RefCell<Vec<Step>>,
     resource_type: RefCell<Option<String>>,
     fault: RefCell<Option<FaultKind>>,
     /// Values that may still come.
     left: Cell<usize>,
+    /// Of the entry that is being read.
+    left_of_entry: Cell<Option<usize>>,
+    keep: Option<RefCell<&'k mut Keep<'f>>>,
 }
 
-impl Reader {
+impl Reader<'_, '_> {
     fn refuse<E: de::Error>(&self, kind: FaultKind) -> E {
         *self.fault.borrow_mut() = Some(kind);
         E::custom("refused")
@@ -124,12 +182,29 @@ impl Reader {
 
     /// Counts a value that begins.
     fn count<E: de::Error>(&self) -> Result<(), E> {
-        match self.left.get().checked_sub(1) {
-            Some(left) => {
+        let of_entry = self.left_of_entry.get().map(|left| left.checked_sub(1));
+        match (self.left.get().checked_sub(1), of_entry) {
+            (None, _) | (_, Some(None)) => Err(self.refuse(FaultKind::TooMany)),
+            (Some(left), of_entry) => {
                 self.left.set(left);
+                self.left_of_entry.set(of_entry.flatten());
                 Ok(())
             }
-            None => Err(self.refuse(FaultKind::TooMany)),
+        }
+    }
+
+    /// Whether what is read now is in the list of a Bundle's entries.
+    fn is_entry(&self) -> bool {
+        self.keep.is_some()
+            && matches!(self.path.borrow().as_slice(), [Step::Field(name), Step::Index(_)] if name == "entry")
+    }
+
+    /// An entry that was read whole, as it is kept.
+    fn kept<E: de::Error>(&self, entry: usize, value: Value) -> Result<Value, E> {
+        self.left_of_entry.set(None);
+        match &self.keep {
+            Some(keep) => (keep.borrow_mut())(entry, value).map_err(|kind| self.refuse(kind)),
+            None => Ok(value),
         }
     }
 
@@ -173,7 +248,7 @@ pub(crate) fn is_element_name(name: &str) -> bool {
         && bare.bytes().filter(u8::is_ascii_digit).count() <= 2
 }
 
-impl<'de> DeserializeSeed<'de> for &Reader {
+impl<'de> DeserializeSeed<'de> for &Reader<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -182,7 +257,7 @@ impl<'de> DeserializeSeed<'de> for &Reader {
     }
 }
 
-impl<'de> Visitor<'de> for &Reader {
+impl<'de> Visitor<'de> for &Reader<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,10 +297,16 @@ impl<'de> Visitor<'de> for &Reader {
         let mut values = Vec::new();
         loop {
             self.enter(Step::Index(values.len()));
+            let is_entry = self.is_entry();
+            if is_entry {
+                self.left_of_entry.set(Some(RESOURCE_VALUES));
+            }
             let Some(value) = list.next_element_seed(self)? else { break };
+            let value = if is_entry { self.kept(values.len(), value)? } else { value };
             self.leave();
             values.push(value);
         }
+        self.left_of_entry.set(self.left_of_entry.get().filter(|_| !self.is_entry()));
         self.leave();
         Ok(Value::Array(values))
     }

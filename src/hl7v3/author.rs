@@ -111,19 +111,25 @@ fn organisation<W: Write>(xml: &mut Writer<W>, author: &AccessAuthor) -> io::Res
     })
 }
 
-/// Of the words of a name, in their order: titles are prefixes, of the others the last is the family name, unless a title
-/// stands at the end: then it is the first.
+/// Of the words of a name, in their order: titles are prefixes; the family name is the one before a comma, or the first where
+/// a title stands last, else the last.
 fn name<W: Write>(xml: &mut Writer<W>, name: &str) -> io::Result<()> {
     let words: Vec<&str> = name.split_whitespace().collect();
+    let bare = |word: &'_ str| word.trim_matches(['(', ')', ',']).to_owned();
     let is_title = |word: &str| {
-        let word = word.trim_end_matches('.').to_ascii_lowercase();
+        let word = bare(word).trim_end_matches('.').to_ascii_lowercase();
         ["mr", "mrs", "ms", "miss", "mx", "dr", "prof", "professor", "sister", "sir", "dame", "rev"]
             .contains(&word.as_str())
     };
     let others: Vec<usize> = words.iter().enumerate().filter(|(_, word)| !is_title(word)).map(|(at, _)| at).collect();
-    let family_first = words.last().is_some_and(|last| is_title(last)) || words.iter().any(|word| word.ends_with(','));
-    let family = if family_first { others.first() } else { others.last() };
-    let family = family.copied().unwrap_or(words.len().saturating_sub(1));
+    let comma = words.iter().position(|word| word.ends_with(','));
+    let titled_last = words.last().is_some_and(|last| is_title(last));
+    let family = match (comma, titled_last) {
+        (Some(comma), _) => Some(comma),
+        (None, true) => others.first().copied(),
+        (None, false) => others.last().copied(),
+    };
+    let family = family.unwrap_or(words.len().saturating_sub(1));
     xml.open("name", &[("use", "L")])?;
     for (at, word) in words.iter().enumerate() {
         let part = if at == family {
@@ -133,7 +139,7 @@ fn name<W: Write>(xml: &mut Writer<W>, name: &str) -> io::Result<()> {
         } else {
             "given"
         };
-        xml.text(part, word)?;
+        xml.text(part, &bare(word))?;
     }
     xml.close()
 }

@@ -1,72 +1,112 @@
-//! `POST [base]`: an authority's upload as a batch or transaction Bundle (design 6).
+//! `POST [base]`: an authority's upload as a batch or transaction Bundle (design 6). One that takes long is answered 202,
+//! and its answer is given by `upload_status`.
 
 use std::collections::HashMap;
+
+use actix_web::{http::StatusCode, web::Bytes};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
     answer::Answer,
     dispatch::Call,
-    prefer::Return,
+    prefer::{Return, preference},
     refusal::{Case, Refusal},
-    upload::{loaded_of, reading, resource_of},
+    service::Service,
+    upload::{loaded_of, loaded_organization, resource_of},
 };
 use crate::{
     cpis::{
-        Error,
+        self,
         types::{
+            Organization,
             audit::Interaction,
-            upload::{Door, FileCode, Problem, ProblemKind, RecordChange, RecordCode},
+            upload::{Door, FileCode, Problem},
         },
-        upload::apply::{Applied, Change, LoadedEntry, Unreadable, Upload},
+        upload::{
+            answer::{Applied, Change, LoadedEntry},
+            apply::{Begun, SentRecord, Upload, UploadHead},
+        },
     },
     fhir::{
-        json,
-        outcome::{Issue, IssueCode},
+        outcome::{Issue, IssueCode, SpineCode},
         render,
         resource::{Bundle, BundleEntryResponse, Resource},
         upload::{
-            BundleKind, EntryIssue, UploadBundle, read_bundle, refused_transaction, transaction_status,
-            unjudged_outcome,
+            BundleKind, EntryIssue, Frame, Reading, RecordLayout, UploadBundle, read_upload, refused_transaction,
+            transaction_status, unjudged_outcome, unread,
         },
     },
 };
 
+/// Bodies of more bytes are read where they keep nobody waiting.
+const QUICKLY_READ: usize = 64 << 10;
+
+/// Seconds after which to ask for an upload's answer again.
+pub const ASK_AGAIN: &str = "5";
+
 /// # Errors
 /// [`Refusal`] 400 with CPF01 for an unusable envelope, 413, a refused transaction's 400, 412 or 422, 503.
-pub async fn upload(call: Call) -> Result<Answer, Refusal> {
-    let preference = Return::asked(&call.headers)?;
-    let body = json::parse(&call.body, json::BUNDLE_VALUES).map_err(|fault| envelope_refused(vec![fault.issue()]))?;
-    let mut bundle = read_bundle(&body, &reading(&call)).map_err(envelope_refused)?;
-    let authority = &call.caller.organization;
-    let mut children = HashMap::new();
-    for id in bundle.unplaced().collect::<Vec<_>>() {
-        if let Some(number) = call.service.gateway.own_number_of(authority, id).await? {
-            children.insert(id, number);
+pub async fn upload(mut call: Call) -> Result<Answer, Refusal> {
+    let wanted = Return::asked(&call.headers)?;
+    let at_once = preference(&call.headers, "respond-async").is_none();
+    let bundle = read(&mut call).await?;
+    let sent = Sent::of(&bundle, wanted == Some(Return::Representation));
+    let gateway = &call.service.gateway;
+    if at_once && bundle.records.len() <= gateway.uploads.batch_records {
+        let applied = gateway.upload(asked(&call, &bundle, None)?).await.map_err(not_applied)?;
+        return sent.answer(&call.service, &call.caller.organization, &applied).await;
+    }
+    let upload = asked(&call, &bundle, Some(&sent))?;
+    let id = upload.head.id;
+    drop(bundle);
+    let going = match gateway.begin_upload(upload).await.map_err(not_applied)? {
+        Begun::Answered(applied) => return sent.answer(&call.service, &call.caller.organization, &applied).await,
+        Begun::Going(going) => going,
+    };
+    // It goes on whether or not anybody waits for it.
+    let worker = gateway.clone();
+    let mut work = tokio::spawn(async move {
+        let ended = worker.finish_upload(going).await;
+        if let Err(error) = &ended {
+            tracing::warn!(%error, upload = %id, "an upload was not applied");
         }
+        ended
+    });
+    if at_once && let Ok(ended) = tokio::time::timeout(call.service.settings.answer_within, &mut work).await {
+        let applied = ended.map_err(|_| Refusal::fault())?.map_err(not_applied)?;
+        return sent.answer(&call.service, &call.caller.organization, &applied).await;
     }
-    bundle.place(|id| children.get(&id).copied());
-    let applied = call.service.gateway.upload(asked(&call, &bundle)).await.map_err(not_applied)?;
-    let mut answer = answer(&call, &bundle, &applied)?;
-    if preference == Some(Return::Representation) {
-        represent(&call, &bundle, &applied, &mut answer);
-    }
-    Ok(Answer::ok(answer))
+    let location = format!("{}/upload-status/{id}", call.service.settings.base_url);
+    let answer = Answer::empty(StatusCode::ACCEPTED).with_header("Content-Location", location);
+    Ok(answer.with_header("Retry-After", ASK_AGAIN))
 }
 
-/// Adds the resources that were loaded to their entries. Without that an entry has its codes and warnings alone, which
-/// it keeps whatever is preferred: an authority must learn them.
-fn represent(call: &Call, bundle: &UploadBundle, applied: &Applied, answer: &mut Bundle) {
-    let records = applied.records.iter().filter_map(|record| record.as_ref().ok());
-    let there = |entry: &&LoadedEntry| !matches!(entry.change, Change::Deleted | Change::AlreadyDeleted);
-    let loaded = records.flat_map(|record| &record.entries).filter(there);
-    let mut resources: Vec<(usize, Resource)> = loaded.map(|entry| (entry.entry, resource_of(call, entry))).collect();
-    if let (Some(Ok(change)), Some(Ok(loaded))) = (&bundle.organization, &applied.organization) {
-        resources.push((change.entry, render::organization(&loaded.organization).into()));
-    }
-    for (entry, resource) in resources {
-        if let Some(slot) = answer.entry.get_mut(entry) {
-            slot.resource = Some(resource);
-        }
-    }
+/// The Bundle, complete; the body is gone then.
+async fn read(call: &mut Call) -> Result<UploadBundle, Refusal> {
+    let body = std::mem::replace(&mut call.body, Bytes::new());
+    let service = call.service.clone();
+    let sender = call.caller.organization.ods.clone();
+    let parse = move |body: &Bytes| {
+        let reading = Reading {
+            sender: Some(&sender),
+            zone: service.gateway.calendar.zone(),
+            validators: service.validators,
+            max_entries: service.settings.max_entries,
+        };
+        read_upload(body, &reading)
+    };
+    let read = if body.len() > QUICKLY_READ {
+        tokio::task::spawn_blocking(move || parse(&body)).await.map_err(|_| Refusal::fault())?
+    } else {
+        parse(&body)
+    };
+    call.large_body = None;
+    let mut bundle = read.map_err(envelope_refused)?;
+    let plans: Vec<Uuid> = bundle.unplaced().collect();
+    let children = call.service.gateway.own_numbers_of(&call.caller.organization, plans).await?;
+    bundle.place(|id| children.get(&id).copied());
+    Ok(bundle)
 }
 
 fn envelope_refused(issues: Vec<Issue>) -> Refusal {
@@ -75,8 +115,9 @@ fn envelope_refused(issues: Vec<Issue>) -> Refusal {
     Refusal::with_issues(if too_long { Case::TooLong } else { Case::Body }, issues).with_outcome(outcome)
 }
 
-fn not_applied(error: Error) -> Refusal {
-    let unverifiable = matches!(error, Error::DemographicsUnavailable);
+/// An upload that was not applied, though nothing is wrong with it.
+pub fn not_applied(error: cpis::Error) -> Refusal {
+    let unverifiable = matches!(error, cpis::Error::DemographicsUnavailable);
     let refusal = Refusal::of_change(error);
     if !unverifiable {
         return refusal;
@@ -85,85 +126,198 @@ fn not_applied(error: Error) -> Refusal {
     refusal.with_outcome(outcome)
 }
 
-/// The Bundle as the rules take it: what could be read, and what could not.
-fn asked(call: &Call, bundle: &UploadBundle) -> Upload {
-    let mut records: Vec<RecordChange> = Vec::new();
-    let mut unreadable = Vec::new();
-    for record in &bundle.records {
-        match &record.content {
-            Ok(change) => records.push(change.clone()),
-            Err(issues) => unreadable.push(Unreadable {
-                nhs_number: record.nhs_number,
-                code: RecordCode::standing_for(issues.iter().filter_map(|told| told.issue.cpr))
-                    .unwrap_or(RecordCode::Cpr07),
-                reason: issues.iter().map(|told| told.issue.diagnostics.as_str()).collect::<Vec<_>>().join(" "),
-            }),
-        }
-    }
+/// A file whose number can't be used: CPF01, in a Bundle that is valid R4.
+pub fn number_refused(reason: &str) -> Refusal {
+    let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, reason).at("Bundle.identifier");
+    let outcome = unjudged_outcome(std::slice::from_ref(&issue), FileCode::Cpf01);
+    Refusal::with_issues(Case::Rule, vec![issue]).with_outcome(outcome)
+}
+
+/// The Bundle as the rules take it; with `form` it can be answered when the Bundle is gone.
+fn asked(call: &Call, bundle: &UploadBundle, form: Option<&Sent>) -> Result<Upload, Refusal> {
     let all_or_nothing = bundle.kind == BundleKind::Transaction;
-    Upload {
-        caller: call.caller.clone(),
-        context: call.context.clone(),
-        interaction: if all_or_nothing { Interaction::Transaction } else { Interaction::Batch },
-        door: Door::Bundle,
-        all_or_nothing,
-        organization: bundle.organization.as_ref().map(|read| match read {
-            Ok(change) => Ok(change.clone()),
-            Err(issues) => Err(unread_organization(issues)),
-        }),
-        records,
-        unreadable,
+    let interaction = if all_or_nothing { Interaction::Transaction } else { Interaction::Batch };
+    let mut records = Vec::with_capacity(bundle.records.len());
+    for (index, record) in bundle.records.iter().enumerate() {
+        let layout = form.and_then(|form| form.records.get(index));
+        let form = layout.map(serde_json::to_string).transpose()?;
+        records.push(SentRecord { record: bundle.record(record), form });
     }
+    let head = UploadHead::new(call.caller.clone(), call.context.clone(), interaction, Door::Bundle);
+    Ok(Upload {
+        head: UploadHead {
+            all_or_nothing,
+            organization: bundle.organization.as_ref().map(|read| match read {
+                Ok(change) => Ok(change.clone()),
+                Err(issues) => Err(unread_organization(issues)),
+            }),
+            number: bundle.file_number,
+            form: form.map(|form| serde_json::to_string(&form.form)).transpose()?,
+            ..head
+        },
+        records,
+    })
 }
 
 fn unread_organization(issues: &[EntryIssue]) -> Problem {
-    Problem {
-        entry: issues.first().map_or(0, |told| told.entry),
-        code: RecordCode::Cpr07,
-        kind: ProblemKind::Rule,
-        reason: issues.iter().map(|told| told.issue.diagnostics.as_str()).collect::<Vec<_>>().join(" "),
-        element: "",
+    let reason = issues.iter().map(|told| told.issue.diagnostics.as_str()).collect::<Vec<_>>().join(" ");
+    let first = issues.first().map(unread);
+    let entry = issues.first().map_or(0, |told| told.entry);
+    match first {
+        Some(problem) => Problem { entry, reason, ..problem },
+        None => unread(&EntryIssue { entry, issue: Issue::error(IssueCode::Value, SpineCode::InvalidValue, reason) }),
     }
 }
 
-fn answer(call: &Call, bundle: &UploadBundle, applied: &Applied) -> Result<Bundle, Refusal> {
-    let mut outcomes = applied.records.iter();
-    let mut issues: Vec<EntryIssue> = Vec::new();
-    let mut answers: Vec<(usize, BundleEntryResponse)> = Vec::new();
-    for record in &bundle.records {
-        let refused = match (&record.content, record.content.as_ref().ok().and_then(|_| outcomes.next())) {
-            (Err(unreadable), _) => unreadable.clone(),
-            (Ok(_), Some(Err(problems))) => bundle.problems(problems),
-            (Ok(_), Some(Ok(loaded))) => {
-                for entry in &loaded.entries {
-                    answers.push((entry.entry, bundle.loaded(entry.entry, &loaded_of(call, entry), &loaded.warnings)));
+/// What the answer needs to know of a Bundle.
+pub struct Sent {
+    form: Form,
+    records: Vec<RecordLayout>,
+}
+
+/// The same, without its records; kept with the upload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Form {
+    frame: Frame,
+    organization: Option<OrganizationForm>,
+    /// The resources are wanted with the answer.
+    representation: bool,
+}
+
+/// The authority's own entry: where it lies, or why it can't be read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OrganizationForm {
+    At(usize),
+    Unreadable(Vec<EntryIssue>),
+}
+
+impl Sent {
+    fn of(bundle: &UploadBundle, representation: bool) -> Self {
+        let organization = bundle.organization.as_ref().map(|read| match read {
+            Ok(change) => OrganizationForm::At(change.entry),
+            Err(issues) => OrganizationForm::Unreadable(issues.clone()),
+        });
+        Self {
+            form: Form { frame: bundle.frame(), organization, representation },
+            records: bundle.records.iter().map(|record| record.layout()).collect(),
+        }
+    }
+
+    /// From what was kept of it.
+    ///
+    /// # Errors
+    /// [`Refusal`] 500 when that can't be read.
+    pub fn kept(form: &str, records: &[Option<String>]) -> Result<Self, Refusal> {
+        let layout = |kept: &Option<String>| match kept {
+            Some(kept) => serde_json::from_str(kept).map_err(Refusal::from),
+            None => Err(Refusal::fault()),
+        };
+        Ok(Self { form: serde_json::from_str(form)?, records: records.iter().map(layout).collect::<Result<_, _>>()? })
+    }
+
+    /// What the upload is answered with: the first time, and as often as it is asked for.
+    ///
+    /// # Errors
+    /// [`Refusal`] of a refused transaction, or of a file whose number can't be used.
+    pub async fn answer(
+        &self,
+        service: &Service,
+        authority: &Organization,
+        applied: &Applied,
+    ) -> Result<Answer, Refusal> {
+        if let Some(reason) = &applied.reason {
+            return Err(number_refused(reason));
+        }
+        let mut answer = self.bundle(applied)?;
+        if self.form.representation {
+            self.represent(service, authority, applied, &mut answer).await?;
+        }
+        Ok(Answer::ok(answer))
+    }
+
+    fn bundle(&self, applied: &Applied) -> Result<Bundle, Refusal> {
+        let frame = &self.form.frame;
+        let mut issues: Vec<EntryIssue> = Vec::new();
+        let mut answers: Vec<(usize, BundleEntryResponse)> = Vec::new();
+        for (layout, outcome) in self.records.iter().zip(&applied.records) {
+            let refused = match (&layout.unreadable, outcome) {
+                (Some(unreadable), _) => unreadable.clone(),
+                (None, Err(problems)) => {
+                    let placed: Vec<Problem> = problems.iter().map(|problem| layout.placed(problem)).collect();
+                    frame.problems(&placed)
                 }
-                continue;
+                (None, Ok(loaded)) => {
+                    for entry in &loaded.entries {
+                        let mine = loaded.warnings.iter().filter(|warning| warning.entry == entry.entry);
+                        let position = layout.position(entry.entry);
+                        let mine: Vec<_> =
+                            mine.map(|w| cpis::types::upload::Warning { entry: position, ..w.clone() }).collect();
+                        answers.push((position, frame.loaded(position, &loaded_of(entry), &mine)));
+                    }
+                    continue;
+                }
+            };
+            answers.extend(frame.refused(&layout.entries, &refused));
+            issues.extend(refused);
+        }
+        if let Some(sent) = &self.form.organization {
+            let refused = match (sent, &applied.organization) {
+                (OrganizationForm::Unreadable(unreadable), _) => unreadable.clone(),
+                (OrganizationForm::At(entry), Some(Err(problem))) => {
+                    frame.problems(&[Problem { entry: *entry, ..problem.clone() }])
+                }
+                (OrganizationForm::At(entry), Some(Ok(organization))) => {
+                    answers.push((*entry, frame.loaded(*entry, &loaded_organization(organization), &[])));
+                    Vec::new()
+                }
+                (OrganizationForm::At(_), None) => Vec::new(),
+            };
+            let entries: Vec<usize> = refused.iter().map(|told| told.entry).collect();
+            answers.extend(frame.refused(&entries, &refused));
+            issues.extend(refused);
+        }
+        if frame.kind == BundleKind::Transaction && !applied.stored {
+            return Err(transaction_refused(&mut issues, applied.code));
+        }
+        Ok(frame.response(answers, applied.code))
+    }
+
+    /// Adds the resources that were loaded to their entries. Without that an entry has its codes and warnings alone, which
+    /// it keeps whatever is preferred: an authority must learn them.
+    async fn represent(
+        &self,
+        service: &Service,
+        authority: &Organization,
+        applied: &Applied,
+        answer: &mut Bundle,
+    ) -> Result<(), Refusal> {
+        let (mut positions, mut entries): (Vec<usize>, Vec<LoadedEntry>) = (Vec::new(), Vec::new());
+        for (layout, outcome) in self.records.iter().zip(&applied.records) {
+            for entry in outcome.iter().flat_map(|loaded| &loaded.entries) {
+                if !matches!(entry.change, Change::Deleted | Change::AlreadyDeleted) {
+                    positions.push(layout.position(entry.entry));
+                    entries.push(entry.clone());
+                }
             }
-            (Ok(_), None) => Vec::new(),
-        };
-        answers.extend(bundle.refused(&record.entries, &refused));
-        issues.extend(refused);
-    }
-    if let Some(read) = &bundle.organization {
-        let refused = match (read, &applied.organization) {
-            (Err(unreadable), _) => unreadable.clone(),
-            (Ok(_), Some(Err(problem))) => bundle.problems(std::slice::from_ref(problem)),
-            (Ok(change), Some(Ok(organization))) => {
-                let loaded = super::upload::loaded_organization(organization);
-                answers.push((change.entry, bundle.loaded(change.entry, &loaded, &[])));
-                Vec::new()
+        }
+        let resources = service.gateway.loaded_resources(authority, entries).await?;
+        let mut shown: HashMap<usize, Resource> = positions
+            .into_iter()
+            .zip(resources)
+            .filter_map(|(position, resource)| Some((position, resource_of(service, &resource?))))
+            .collect();
+        if let (Some(OrganizationForm::At(entry)), Some(Ok(loaded))) = (&self.form.organization, &applied.organization)
+        {
+            shown.insert(*entry, render::organization(&loaded.organization).into());
+        }
+        for (position, resource) in shown {
+            if let Some(slot) = answer.entry.get_mut(position) {
+                slot.resource = Some(resource);
             }
-            (Ok(_), None) => Vec::new(),
-        };
-        let entries: Vec<usize> = refused.iter().map(|told| told.entry).collect();
-        answers.extend(bundle.refused(&entries, &refused));
-        issues.extend(refused);
+        }
+        Ok(())
     }
-    if bundle.kind == BundleKind::Transaction && !applied.stored {
-        return Err(transaction_refused(&mut issues, applied.code));
-    }
-    Ok(bundle.response(answers, applied.code))
 }
 
 fn transaction_refused(issues: &mut [EntryIssue], code: FileCode) -> Refusal {

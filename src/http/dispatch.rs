@@ -12,6 +12,7 @@ use actix_web::{
     web::{Bytes, BytesMut, Payload},
 };
 use futures_util::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{
@@ -40,6 +41,8 @@ use crate::{
 
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(20);
+/// How long one over the limit of ordinary bodies may take.
+const LARGE_BODY_TIME: Duration = Duration::from_secs(120);
 /// Longest request target, in bytes; what needs more goes into a `POST _search`.
 const LONGEST_TARGET: usize = 8192;
 /// Longest form of a `_search`, in bytes: all of it is kept in the audit, and no search needs as much.
@@ -60,6 +63,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Empty for methods without one; a `_search` form is in `query` already.
     pub body: Bytes,
+    /// Leave to keep a large body; dropped with it.
+    pub large_body: Option<OwnedSemaphorePermit>,
     /// What was ignored of the query, as the caller asked for.
     pub ignored: Vec<Issue>,
     /// Path and query as sent, for the `self` link.
@@ -178,7 +183,7 @@ async fn answer_for(
         route.permit(&caller)?;
         // It counts for clinicians alone; but what nobody could mean is never passed over.
         unscheduled::declared(request.headers())?;
-        let body = read_body(service, route, request, payload).await?;
+        let (body, large_body) = read_body(service, route, request, payload).await?;
         let (query, ignored) = read_query(route, Some(&caller), request, &body, &mut seen)?;
         let subset = subset_of(route, &query)?;
         if route.is_form() {
@@ -196,6 +201,7 @@ async fn answer_for(
             ignored,
             headers: request.headers().clone(),
             body,
+            large_body,
             path_and_query: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             interaction: route.interaction,
         };
@@ -234,7 +240,7 @@ async fn open_answer(
 ) -> Result<Answer, Refusal> {
     check_target(request)?;
     let id = route.id_of(&service.settings.base_path, request.path());
-    let body = read_body(service, route, request, payload).await?;
+    let (body, _) = read_body(service, route, request, payload).await?;
     let (query, _) = read_query(route, None, request, &body, &mut Seen::of(Some(route), "", ""))?;
     route.open(&OpenCall {
         service,
@@ -316,20 +322,19 @@ fn not_acceptable() -> Refusal {
     Refusal::new(Case::Accept, "Only FHIR JSON can be given: accept application/fhir+json or application/json.")
 }
 
+/// A body, and leave to keep it if it is large.
+type Body = (Bytes, Option<OwnedSemaphorePermit>);
+
 /// The body within its limit; 415 for another type than the route takes.
 async fn read_body(
     service: &Service,
     route: &Route,
     request: &HttpRequest,
     mut payload: Payload,
-) -> Result<Bytes, Refusal> {
+) -> Result<Body, Refusal> {
     acceptable(request, request.query_string())?;
-    let most = service.settings.body_bytes;
-    let limit = if route.is_form() { most.min(LONGEST_FORM) } else { most };
-    let too_long =
-        || Refusal::new(Case::TooLong, format!("The body is longer than {limit} bytes. Please send less at once."));
     if !matches!(*request.method(), Method::POST | Method::PUT) {
-        return Ok(Bytes::new());
+        return Ok((Bytes::new(), None));
     }
     let kind = request.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -341,23 +346,51 @@ async fn read_body(
         return Err(Refusal::new(Case::ContentType, "Please send the body without a content encoding."));
     }
     let declared = request.headers().get("content-length").and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit) {
-        return Err(too_long());
-    }
-    let read = tokio::time::timeout(BODY_TIME, collect(&mut payload, limit, too_long));
+    let most = service.settings.body_bytes;
+    let limit = match route {
+        route if route.is_form() => most.min(LONGEST_FORM),
+        route if route.is_upload() => service.settings.upload_bytes,
+        _ => most,
+    };
+    let mut collecting = Collecting { service, ordinary: most.min(limit), limit, permit: None };
+    collecting.expect(declared.unwrap_or(0))?;
+    let time = if collecting.permit.is_some() { LARGE_BODY_TIME } else { BODY_TIME };
+    let read = tokio::time::timeout(time, collecting.collect(&mut payload));
     read.await.unwrap_or_else(|_| Err(Refusal::new(Case::Body, "The body did not come to its end in time.")))
 }
 
-async fn collect(payload: &mut Payload, limit: usize, too_long: impl Fn() -> Refusal) -> Result<Bytes, Refusal> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| Refusal::new(Case::Body, "The body could not be read to its end."))?;
-        if body.len() + chunk.len() > limit {
-            return Err(too_long());
+/// A body that is coming.
+struct Collecting<'a> {
+    service: &'a Service,
+    /// Bytes that any body may have.
+    ordinary: usize,
+    /// Bytes that this one may have.
+    limit: usize,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Collecting<'_> {
+    /// Makes sure that so many bytes may come.
+    fn expect(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if bytes > self.limit {
+            let text = format!("The body is longer than {} bytes. Please send less at once.", self.limit);
+            return Err(Refusal::new(Case::TooLong, text));
         }
-        body.extend_from_slice(&chunk);
+        if bytes > self.ordinary && self.permit.is_none() {
+            self.permit = Some(self.service.large_bodies.permit().ok_or_else(Refusal::large_bodies)?);
+        }
+        Ok(())
     }
-    Ok(body.freeze())
+
+    async fn collect(mut self, payload: &mut Payload) -> Result<Body, Refusal> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| Refusal::new(Case::Body, "The body could not be read to its end."))?;
+            self.expect(body.len() + chunk.len())?;
+            body.extend_from_slice(&chunk);
+        }
+        Ok((body.freeze(), self.permit))
+    }
 }
 
 /// The parameters of the query string and of a `_search` form, all of them known to the route; and what was left out of

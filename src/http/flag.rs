@@ -108,7 +108,7 @@ async fn own_search(call: Call, search: Search) -> Result<Answer, Refusal> {
         gateway.audit(event).await?;
         let mut set = Searchset::new(&call);
         beside(&mut set, &call, &search, &plans).await?;
-        plans.iter().for_each(|shown| set.matched(Row::of(upload::owner_flag(&call, shown))));
+        plans.iter().for_each(|shown| set.matched(Row::of(upload::owner_flag(&call.service, shown))));
         return Ok(Answer::ok(set.whole(&search)?));
     }
     search.sorts_only_by(&[])?;
@@ -116,7 +116,7 @@ async fn own_search(call: Call, search: Search) -> Result<Answer, Refusal> {
         let plans = gateway.own_plans(authority, place, limit).await?.ok_or_else(page::foreign_cursor)?;
         Ok(plans.into_iter().map(|shown| (shown.plan.id, shown)).collect::<Vec<_>>())
     };
-    let flag = |shown: &ShownPlan| upload::owner_flag(&call, shown);
+    let flag = |shown: &ShownPlan| upload::owner_flag(&call.service, shown);
     let page = Page::read(&search, page::cursor(&call)?, &fetch, flag).await?;
     let counted = search.total == Total::Accurate || search.only_count();
     let total = if counted { Some(page::count(&search, &fetch, flag).await?) } else { None };
@@ -171,7 +171,7 @@ async fn own_read(call: Call) -> Result<Answer, Refusal> {
     event.entity = Some(EntityRef { resource: "Flag".to_owned(), id: call.id.clone(), version });
     call.service.gateway.audit(event).await?;
     let current = Current {
-        resource: upload::owner_flag(&call, &shown),
+        resource: upload::owner_flag(&call.service, &shown),
         version: shown.plan.version,
         modified: upload::flag_modified(&call, &shown),
         settled: shown.settled,

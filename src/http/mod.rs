@@ -4,6 +4,7 @@
 mod answer;
 mod audit_event;
 mod bundle;
+pub mod by_mesh;
 mod care_plan;
 mod care_team;
 mod clinical;
@@ -36,6 +37,7 @@ pub mod service;
 mod subscription;
 mod unscheduled;
 mod upload;
+mod upload_status;
 mod validate;
 
 use actix_web::{

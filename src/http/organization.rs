@@ -23,7 +23,7 @@ use crate::{
             caller::Role,
             organization::{NamePart, OrganizationSearch},
         },
-        upload::apply::{Change, LoadedOrganization},
+        upload::answer::{Change, LoadedOrganization},
     },
     fhir::{
         outcome::{self, IssueCode},

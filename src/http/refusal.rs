@@ -92,6 +92,8 @@ pub struct Refusal {
 
 /// Seconds after which to try again when the store is busy.
 const RETRY_AFTER: &str = "5";
+/// Seconds after which another upload may be over.
+const RETRY_AFTER_UPLOAD: &str = "30";
 
 impl Refusal {
     pub fn new(case: Case, diagnostics: impl Into<String>) -> Self {
@@ -191,6 +193,16 @@ impl Refusal {
         }
     }
 
+    /// 503: as many large bodies as may be are being read.
+    pub fn large_bodies() -> Self {
+        Self::new(
+            Case::Store,
+            "Several large uploads are being read at the moment. Nothing of this one was stored: please send it again in a \
+             minute.",
+        )
+        .with_header("Retry-After", RETRY_AFTER_UPLOAD)
+    }
+
     /// 500: nothing of what happened leaves the process.
     pub fn fault() -> Self {
         Self::new(Case::Fault, "The service failed. The fault has been logged under this request's id.")
@@ -213,6 +225,12 @@ impl From<cpis::Error> for Refusal {
                 "NHS numbers can't be verified at the moment (CPF05). Nothing was stored: please send the same again later.",
             )
             .with_header("Retry-After", RETRY_AFTER),
+            cpis::Error::Occupied => Self::new(
+                Case::Store,
+                "Another change of your authority is still being made, and one is made at a time. Nothing of this one was \
+                 stored: please send it again in a minute.",
+            )
+            .with_header("Retry-After", RETRY_AFTER_UPLOAD),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     refusal::{Case, Refusal},
     refused_records,
     search::{Parameter, result::OF_ONE},
-    subscription, validate,
+    subscription, upload_status, validate,
 };
 use crate::cpis::types::{
     audit::Interaction,
@@ -243,6 +243,8 @@ impl Default for Routes {
         let others = [
             route!("GET", "/metadata", None, Operation, &[], metadata::PARAMETERS, Body::None, Handled::Open(metadata::metadata), "The CapabilityStatement of this server.").honours(&["If-None-Match"]),
             route!("POST", "", None, Batch, AUTHORITY, &[], Body::Resource("Bundle"), by!(bundle::upload), "An upload: a batch or transaction Bundle of an authority's records."),
+            route!("GET", "/upload-status/{id}", None, Operation, AUTHORITY, &[], Body::None, by!(upload_status::read), "How an own upload stands that was answered 202; its answer once it has one."),
+            route!("DELETE", "/upload-status/{id}", None, Operation, AUTHORITY, &[], Body::None, by!(upload_status::cancel), "Takes back an own upload that is not applied yet; of one that is, its answer is given no more."),
             route!("GET", "/$refused-records", None, Operation, AUTHORITY, refused_records::PARAMETERS, Body::None, by!(refused_records::list), "The authority's refused records that no later upload has loaded."),
             route!("GET", "/CareTeam/{id}", Some("CareTeam"), Read, CLINICAL, OF_ONE, Body::None, by!(care_team::read), "One plan's care team."),
             route!("GET", "/CarePlan/{id}", Some("CarePlan"), Read, CLINICAL, OF_ONE, Body::None, by!(care_plan::read), "One plan."),
@@ -443,6 +445,11 @@ impl Route {
                 caller.role.code()
             ),
         ))
+    }
+
+    /// Whether it takes an upload of many records, which may be larger than any other body.
+    pub fn is_upload(&self) -> bool {
+        self.method == "POST" && self.path.is_empty()
     }
 
     pub fn is_form(&self) -> bool {

@@ -1,6 +1,8 @@
 //! What every handler works with: the CP-IS use cases, tokens, validators and the few settings that HTTP needs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use serde_json::Value;
 
@@ -29,10 +31,34 @@ pub struct HttpSettings {
     pub body_bytes: usize,
     /// Most entries of a Bundle.
     pub max_entries: usize,
+    /// Largest upload, bytes.
+    pub upload_bytes: usize,
+    /// An upload that takes longer is answered 202.
+    pub answer_within: Duration,
     /// Where hooks may be.
     pub hook_targets: Targets,
     /// Seconds that a hook may take to answer.
     pub hook_timeout_seconds: u32,
+}
+
+/// Bodies over the limit of ordinary ones that may be in memory at the same time.
+const LARGE_BODIES: usize = 4;
+
+/// Who may have a large body in memory.
+#[derive(Clone)]
+pub struct LargeBodies(Arc<Semaphore>);
+
+impl Default for LargeBodies {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LARGE_BODIES)))
+    }
+}
+
+impl LargeBodies {
+    /// Leave to keep one until the permit is dropped; `None` when there are as many as may be.
+    pub fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_owned().ok()
+    }
 }
 
 /// The HTTP side of one gateway.
@@ -43,6 +69,7 @@ pub struct Service {
     pub settings: HttpSettings,
     /// Of the cursors: what numbers the store gives rows tells how many rows others have.
     pub seal: Seal,
+    pub large_bodies: LargeBodies,
     /// What `/_status` asks.
     pub dependencies: Vec<Dependency>,
     /// The public key that checks notifications, as a JSON Web Key Set.

@@ -7,6 +7,7 @@ use super::{
     prefer::Return,
     query::{FORMAT, Query},
     refusal::{Case, Refusal},
+    service::Service,
 };
 use crate::{
     cpis::{
@@ -14,7 +15,10 @@ use crate::{
             NhsNumber, ShownPlan,
             upload::{Door, Problem, RecordChange},
         },
-        upload::apply::{Applied, Change, LoadedEntry, LoadedOrganization, LoadedRecord, LoadedResource, Upload},
+        upload::{
+            answer::{Applied, Change, LoadedEntry, LoadedOrganization, LoadedRecord, LoadedRef, LoadedResource},
+            apply::{Upload, UploadHead},
+        },
     },
     fhir::{
         json,
@@ -157,7 +161,7 @@ pub async fn organization(call: Call) -> Result<Answer, Refusal> {
     let body = body(&call)?;
     let change = read_organization(&body, &call.id, call.precondition()?, &reading(&call)).map_err(refused)?;
     let mut upload = single(&call, Vec::new());
-    upload.organization = Some(Ok(change));
+    upload.head.organization = Some(Ok(change));
     match call.service.gateway.upload(upload).await.map_err(Refusal::of_change)?.organization {
         Some(Ok(organization)) => {
             let loaded = loaded_organization(&organization);
@@ -200,16 +204,8 @@ fn problems_refused(problems: &[Problem], root: &str) -> Refusal {
 }
 
 fn single(call: &Call, records: Vec<RecordChange>) -> Upload {
-    Upload {
-        caller: call.caller.clone(),
-        context: call.context.clone(),
-        interaction: call.interaction,
-        door: Door::Interaction,
-        all_or_nothing: true,
-        organization: None,
-        records,
-        unreadable: Vec::new(),
-    }
+    let head = UploadHead::new(call.caller.clone(), call.context.clone(), call.interaction, Door::Interaction);
+    Upload { head: UploadHead { all_or_nothing: true, ..head }, records: records.into_iter().map(Into::into).collect() }
 }
 
 async fn apply(call: &Call, record: RecordChange, root: &str) -> Result<LoadedRecord, Refusal> {
@@ -233,22 +229,12 @@ fn stored(change: Change) -> Stored {
 }
 
 /// An entry that was loaded, as its answer names it.
-pub fn loaded_of(call: &Call, entry: &LoadedEntry) -> Loaded {
-    let stored = stored(entry.change);
-    match &entry.resource {
-        LoadedResource::Child(child) => Loaded {
-            stored,
-            reference: format!("Patient/{}", child.nhs_number.as_str()),
-            version: child.version,
-            modified: child.recorded,
-        },
-        LoadedResource::Plan(shown) => Loaded {
-            stored,
-            reference: format!("Flag/{}", shown.plan.id),
-            version: shown.plan.version,
-            modified: flag_modified(call, shown),
-        },
-    }
+pub fn loaded_of(entry: &LoadedEntry) -> Loaded {
+    let reference = match &entry.of {
+        LoadedRef::Child(number) => format!("Patient/{}", number.as_str()),
+        LoadedRef::Plan(id) => format!("Flag/{id}"),
+    };
+    Loaded { stored: stored(entry.change), reference, version: entry.version, modified: entry.modified }
 }
 
 /// The authority's own entry after it was applied.
@@ -264,22 +250,23 @@ pub fn loaded_organization(loaded: &LoadedOrganization) -> Loaded {
 
 fn answer(call: &Call, loaded: &LoadedRecord, root: &str, preference: Return) -> Result<Answer, Refusal> {
     let entry = loaded.entries.first().ok_or_else(Refusal::not_found)?;
-    let outcome = loaded_of(call, entry);
+    let outcome = loaded_of(entry);
     let told = loaded_outcome(outcome.stored, &loaded.warnings, root);
-    Ok(written(call, &outcome, resource_of(call, entry), told, preference))
+    let resource = entry.resource.as_ref().ok_or_else(Refusal::not_found)?;
+    Ok(written(call, &outcome, resource_of(&call.service, resource), told, preference))
 }
 
 /// What an entry has made of its resource, as the owner gets it.
-pub fn resource_of(call: &Call, entry: &LoadedEntry) -> Resource {
-    match &entry.resource {
-        LoadedResource::Child(child) => render::patient_for_owner(child, &call.service.settings.base_url).into(),
-        LoadedResource::Plan(shown) => owner_flag(call, shown),
+pub fn resource_of(service: &Service, resource: &LoadedResource) -> Resource {
+    match resource {
+        LoadedResource::Child(child) => render::patient_for_owner(child, &service.settings.base_url).into(),
+        LoadedResource::Plan(shown) => owner_flag(service, shown),
     }
 }
 
 /// The plan as its owner gets it.
-pub fn owner_flag(call: &Call, shown: &ShownPlan) -> Resource {
-    let gateway = &call.service.gateway;
+pub fn owner_flag(service: &Service, shown: &ShownPlan) -> Resource {
+    let gateway = &service.gateway;
     let view = View::Owner { now: gateway.clock.now(), zone: gateway.calendar.zone() };
     render::flag(shown, view).into()
 }

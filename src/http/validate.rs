@@ -311,7 +311,7 @@ impl Asked {
         };
         let mut told = bundle.issues();
         for record in bundle.records.iter().filter_map(|record| record.content.as_ref().ok()) {
-            told.extend(bundle.problems(&call.service.gateway.judge_alone(record)));
+            told.extend(bundle.frame().problems(&call.service.gateway.judge_alone(record)));
         }
         told.sort_by_key(|one| one.entry);
         told.into_iter().map(|one| one.issue).collect()

@@ -30,17 +30,19 @@ use crate::{
             access::AccessAuthor,
             caller::Author,
             child::NumberStatus,
+            notice::{EndedReason, InactiveReason, Topic},
             organization::OrganizationKind,
-            subscription::{NewSubscription, Subscription, SubscriptionStatus},
+            subscription::{Content, Hook, NewSubscription, Payload, Subscription, SubscriptionStatus},
         },
     },
     demographics::Off,
-    outside::hook::HookTimeouts,
+    outside::{hook::HookTimeouts, target::Targets},
     store::{
         Location, Options, Store, access, delivery,
         organization::{self, NewOrganization},
         outbox, person, subscription,
     },
+    telemetry::metrics::{self, Metrics},
 };
 
 const BASE: &str = "https://cpis.example.org/cpis/FHIR/R4";
@@ -175,7 +177,7 @@ struct World {
     directory: TempDir,
     clock: Clock,
     gateway: Gateway,
-    authorities: [i64; 2],
+    authorities: Vec<i64>,
 }
 
 fn noon() -> DateTime<Utc> {
@@ -194,6 +196,8 @@ fn open(directory: &TempDir, clock: &Clock) -> Gateway {
         limits: Limits::default(),
         demographics: Arc::new(Off),
         disclose_demographics: false,
+        uploads: crate::cpis::upload::turn::Uploads::default(),
+        metrics: Metrics::default(),
     }
 }
 
@@ -215,7 +219,7 @@ impl World {
                 };
                 organization::create(tx.conn, &new, 0)
             };
-            Ok([authority("Z01")?, authority("Z02")?])
+            Ok(vec![authority("Z01")?, authority("Z02")?])
         });
         let authorities = made.await.unwrap();
         Self { directory, clock, gateway, authorities }
@@ -237,8 +241,9 @@ impl World {
 
     fn notifier_with(&self, process: &str, settings: NotifierSettings) -> Notifier {
         let timeouts = HookTimeouts { connect: Duration::from_secs(5), total: settings.hook_timeout.to_std().unwrap() };
-        let hooks = HookClient::new(timeouts, true).unwrap();
-        Notifier::new(self.gateway.clone(), hooks, settings, BASE.to_owned(), process.to_owned())
+        let hooks = HookClient::new(timeouts, Targets::sandbox(&[])).unwrap();
+        let key = NotificationKey::from_secret(b"a secret").unwrap();
+        Notifier::new(self.gateway.clone(), (hooks, key), settings, BASE.to_owned(), process.to_owned())
     }
 
     /// The program ends and starts again on the same database.
@@ -252,16 +257,29 @@ impl World {
     }
 
     async fn subscribe_until(&self, authority: usize, endpoint: &str, end: Option<DateTime<Utc>>) -> Uuid {
+        self.subscribe_to(authority, endpoint, |new| new.end_ms = end.map(|end| end.timestamp_millis())).await
+    }
+
+    async fn subscribe_to(&self, authority: usize, endpoint: &str, change: impl FnOnce(&mut NewSubscription)) -> Uuid {
         let (id, now_ms) = (Uuid::new_v4(), self.clock.now().timestamp_millis());
-        let new = NewSubscription {
+        let mut new = NewSubscription {
             id,
             authority_id: self.authorities[authority],
-            endpoint: endpoint.to_owned(),
-            headers: vec!["Authorization: Bearer abc".to_owned()],
-            topic: format!("{BASE}/SubscriptionTopic/cpis-access"),
+            topic: Topic::Access,
+            criteria: format!("{BASE}/SubscriptionTopic/cpis-access"),
+            hook: Hook {
+                endpoint: endpoint.to_owned(),
+                headers: vec!["Authorization: Bearer abc".to_owned()],
+                payload: Payload::FhirJson,
+                content: Content::FullResource,
+                heartbeat: None,
+                timeout: None,
+                max_count: None,
+            },
             reason: "Duty team".to_owned(),
-            end_ms: end.map(|end| end.timestamp_millis()),
+            end_ms: None,
         };
+        change(&mut new);
         self.gateway.store.write(Vec::new(), move |tx| subscription::create(tx.conn, &new, now_ms)).await.unwrap();
         id
     }
@@ -635,7 +653,7 @@ async fn deleted_and_ended_subscriptions_are_told_nothing_more() {
     assert_eq!(notifier.pump().await.unwrap(), Pumped::default());
     for id in [deleted, ending] {
         let off = world.subscription(0, id).await;
-        assert_eq!((off.status, off.headers), (SubscriptionStatus::Off, vec![]), "its secrets are forgotten");
+        assert_eq!((off.status, off.hook.headers), (SubscriptionStatus::Off, vec![]), "its secrets are forgotten");
     }
     assert_eq!((hook.events("/deleted").len(), hook.events("/ending").len()), (1, 1));
 
@@ -674,5 +692,267 @@ async fn the_background_loop_delivers_ends_on_request_and_gives_the_lease_up() {
     world.access(&[0]).await;
     assert_eq!(world.notifier("p2").pump().await.unwrap().delivered, 1, "at once, without waiting for the lease");
     assert_eq!(hook.numbers("/a"), up_to(4));
+    hook.handle.stop(false).await;
+}
+
+/// An inactive number and an ended record of the child, for one authority.
+async fn tell_of_the_child(world: &World, authority: usize) {
+    let (key, at) = (world.authorities[authority], world.clock.now());
+    let written = world.gateway.store.write(Vec::new(), move |tx| {
+        let number = NhsNumber::parse(NUMBER).unwrap();
+        outbox::add_inactive_number(tx.conn, key, &number, InactiveReason::Invalidated, None, at)?;
+        outbox::add_record_ended(tx.conn, key, &number, EndedReason::Withheld, None, at)
+    });
+    written.await.unwrap();
+}
+
+fn is(topic: Topic) -> impl FnOnce(&mut NewSubscription) {
+    move |new| {
+        new.topic = topic;
+        new.criteria = format!("{BASE}/SubscriptionTopic/{}", topic.name());
+        new.hook.content = Content::IdOnly;
+    }
+}
+
+/// (number, reason) of each event that came.
+fn reasons(hook: &Receiver, path: &str) -> Vec<(String, String)> {
+    let events = hook.got(path).into_iter().filter(|body| parameter(body, "type")["valueCode"] == "event-notification");
+    events
+        .map(|body| {
+            let event = parameter(&body, "notification-event");
+            let number = part(event, "event-number")["valueString"].as_str().unwrap().to_owned();
+            let coding = &event["extension"][0]["valueCodeableConcept"]["coding"][0];
+            (number, coding["code"].as_str().unwrap_or("none").to_owned())
+        })
+        .collect()
+}
+
+#[actix_web::test]
+async fn each_subscription_is_told_of_its_own_topic_under_numbers_of_its_own() {
+    let (world, hook) = (World::new().await, Receiver::start());
+    let notifier = world.notifier("p1");
+    world.access(&[0]).await;
+    tell_of_the_child(&world, 0).await;
+    for (topic, path) in
+        [(Topic::Access, "/access"), (Topic::InactiveNumber, "/inactive"), (Topic::RecordEnded, "/ended")]
+    {
+        world.subscribe_to(0, &format!("{}{path}", hook.base), is(topic)).await;
+    }
+    world.subscribe_to(1, &format!("{}/other", hook.base), is(Topic::InactiveNumber)).await;
+    assert_eq!(notifier.pump().await.unwrap().delivered, 3, "what was there before them");
+    tell_of_the_child(&world, 0).await;
+    world.access(&[0]).await;
+    assert_eq!(notifier.pump().await.unwrap().delivered, 3);
+    let each = |code: &str| ["1", "2"].map(|number| (number.to_owned(), code.to_owned()));
+    assert_eq!(reasons(&hook, "/access"), each("none"));
+    assert_eq!(reasons(&hook, "/inactive"), each("invalidated"));
+    assert_eq!(reasons(&hook, "/ended"), each("withheld"));
+    assert_eq!(hook.handshakes("/other"), 1);
+    assert_eq!(reasons(&hook, "/other"), []);
+    hook.handle.stop(false).await;
+}
+
+/// The restriction itself is told at once; where the child was seen is not.
+#[actix_web::test]
+async fn what_is_told_of_a_restricted_record_is_not_held() {
+    let (world, hook) = (World::new().await, Receiver::start());
+    let notifier = world.notifier("p1");
+    world.subscribe_to(0, &format!("{}/ended", hook.base), is(Topic::RecordEnded)).await;
+    world.subscribe(0, &format!("{}/access", hook.base)).await;
+    notifier.pump().await.unwrap();
+    world.access(&[0]).await;
+    world.set_number_status(NumberStatus::Restricted).await;
+    tell_of_the_child(&world, 0).await;
+    let told = notifier.pump().await.unwrap();
+    assert_eq!((told.delivered, told.waiting), (1, 1));
+    assert_eq!(reasons(&hook, "/ended"), [("1".to_owned(), "withheld".to_owned())]);
+    hook.handle.stop(false).await;
+}
+
+#[actix_web::test]
+async fn a_heartbeat_comes_when_nothing_was_sent_for_so_long() {
+    let (world, hook) = (World::new().await, Receiver::start());
+    let notifier = world.notifier("p1");
+    let heartbeats = || {
+        let got = hook.got("/a");
+        got.into_iter().filter(|body| parameter(body, "type")["valueCode"] == "heartbeat").collect::<Vec<_>>()
+    };
+    let id = world.subscribe_to(0, &format!("{}/a", hook.base), |new| new.hook.heartbeat = Some(600)).await;
+    world.subscribe(0, &format!("{}/silent", hook.base)).await;
+    assert_eq!(notifier.pump().await.unwrap().handshakes, 2);
+    world.clock.advance(TimeDelta::seconds(600) - TimeDelta::milliseconds(1));
+    assert_eq!(notifier.pump().await.unwrap(), Pumped::default());
+    world.clock.advance(TimeDelta::milliseconds(1));
+    assert_eq!(notifier.pump().await.unwrap(), Pumped { heartbeats: 1, ..Pumped::default() });
+    assert_eq!(notifier.pump().await.unwrap(), Pumped::default(), "once");
+
+    // An event counts as contact.
+    world.clock.advance(TimeDelta::seconds(500));
+    world.access(&[0]).await;
+    assert_eq!(notifier.pump().await.unwrap().delivered, 2);
+    world.clock.advance(TimeDelta::seconds(599));
+    assert_eq!(notifier.pump().await.unwrap(), Pumped::default());
+    world.clock.advance(TimeDelta::seconds(1));
+    assert_eq!(notifier.pump().await.unwrap().heartbeats, 1);
+    let got = heartbeats();
+    let counted = |body: &Value| parameter(body, "events-since-subscription-start")["valueString"].clone();
+    assert_eq!(got.iter().map(counted).collect::<Vec<_>>(), ["0", "1"]);
+    assert!(got.iter().all(|body| parameter(body, "notification-event").is_null()));
+    assert_ne!(got[0]["id"], got[1]["id"]);
+
+    // A failed one is tried again with growing pauses; the owner reads it, and that it is well again.
+    hook.behave("/a", Behaviour::Answer(StatusCode::SERVICE_UNAVAILABLE, None));
+    world.clock.advance(TimeDelta::seconds(600));
+    for attempt in 1..=4 {
+        assert_eq!(notifier.pump().await.unwrap(), Pumped { failed: 1, ..Pumped::default() }, "attempt {attempt}");
+        assert_eq!(notifier.pump().await.unwrap(), Pumped::default(), "not at once again");
+        let status = if attempt < 4 { SubscriptionStatus::Active } else { SubscriptionStatus::Error };
+        let told = world.subscription(0, id).await;
+        assert_eq!((told.status, told.failures), (status, attempt));
+        assert!(told.error.unwrap().starts_with("A heartbeat was not taken"));
+        world.clock.advance(TimeDelta::hours(1));
+    }
+    hook.behave("/a", Behaviour::Answer(StatusCode::OK, None));
+    assert_eq!(notifier.pump().await.unwrap().heartbeats, 1);
+    let well = world.subscription(0, id).await;
+    assert_eq!((well.status, well.error, well.failures), (SubscriptionStatus::Active, None, 0));
+    hook.handle.stop(false).await;
+}
+
+/// The try of an event is the contact, however it goes.
+#[actix_web::test]
+async fn while_an_event_is_tried_again_there_is_no_heartbeat() {
+    let (world, hook) = (World::new().await, Receiver::start());
+    let notifier = world.notifier("p1");
+    world.subscribe_to(0, &format!("{}/a", hook.base), |new| new.hook.heartbeat = Some(60)).await;
+    notifier.pump().await.unwrap();
+    hook.behave("/a", Behaviour::Answer(StatusCode::SERVICE_UNAVAILABLE, Some("3600")));
+    world.access(&[0]).await;
+    assert_eq!(notifier.pump().await.unwrap().failed, 1);
+    world.clock.advance(TimeDelta::minutes(30));
+    assert_eq!(notifier.pump().await.unwrap(), Pumped { waiting: 1, ..Pumped::default() });
+    hook.behave("/a", Behaviour::Answer(StatusCode::OK, None));
+    world.clock.advance(TimeDelta::minutes(30));
+    assert_eq!(notifier.pump().await.unwrap(), Pumped { delivered: 1, ..Pumped::default() });
+    hook.handle.stop(false).await;
+}
+
+#[actix_web::test]
+async fn an_endpoint_that_is_gone_is_told_nothing_more_and_nothing_is_lost() {
+    let (world, hook) = (World::new().await, Receiver::start());
+    let notifier = world.notifier("p1");
+    let id = world.subscribe(0, &format!("{}/a", hook.base)).await;
+    notifier.pump().await.unwrap();
+    hook.behave("/a", Behaviour::Answer(StatusCode::GONE, None));
+    world.accesses(2, &[0]).await;
+    assert_eq!(notifier.pump().await.unwrap(), Pumped { failed: 1, ..Pumped::default() });
+    let off = world.subscription(0, id).await;
+    assert_eq!((off.status, off.hook.headers.len()), (SubscriptionStatus::Off, 0), "its secrets are forgotten");
+    assert!(off.error.unwrap().contains("410 Gone"));
+    world.clock.advance(TimeDelta::days(1));
+    assert_eq!(notifier.pump().await.unwrap(), Pumped::default());
+    assert_eq!(hook.events("/a").len(), 1);
+    world.subscribe(0, &format!("{}/b", hook.base)).await;
+    assert_eq!(notifier.pump().await.unwrap().delivered, 2);
+
+    hook.behave("/never", Behaviour::Answer(StatusCode::GONE, None));
+    let never = world.subscribe(1, &format!("{}/never", hook.base)).await;
+    assert_eq!(notifier.pump().await.unwrap().failed, 1);
+    assert_eq!(world.subscription(1, never).await.status, SubscriptionStatus::Off);
+    hook.handle.stop(false).await;
+}
+
+/// 152 authorities, one of them with a hook that never answers: the clock stands, so whoever is told is told without
+/// delay, round after round.
+#[actix_web::test]
+async fn one_dead_hook_of_many_authorities_delays_nobody() {
+    const AUTHORITIES: usize = 152;
+    let (mut world, hook) = (World::new().await, Receiver::start());
+    let more = world.gateway.store.write(Vec::new(), |tx| {
+        let authority = |number: usize| NewOrganization {
+            ods: OdsCode::parse(&format!("Y{number:03}")).unwrap(),
+            name: format!("Authority {number}"),
+            kind: OrganizationKind::LocalAuthority,
+            care_setting: None,
+            sensitive: false,
+            office_phone: None,
+            duty_phone: None,
+            part_of: None,
+        };
+        (2..AUTHORITIES)
+            .map(|number| organization::create(tx.conn, &authority(number), 0))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let authorities = [world.authorities.clone(), more.await.unwrap()].concat();
+    assert_eq!(authorities.len(), AUTHORITIES);
+    let notifier = world.notifier("p1");
+    let release = Arc::new(Notify::new());
+    hook.behave("/0", Behaviour::Stuck(release.clone()));
+    for (number, key) in authorities.iter().enumerate() {
+        world.authorities[0] = *key;
+        world.subscribe(0, &format!("{}/{number}", hook.base)).await;
+    }
+    assert_eq!(notifier.pump().await.unwrap().handshakes, AUTHORITIES);
+    let told_of = |rounds: usize| (1..AUTHORITIES).all(|number| hook.numbers(&format!("/{number}")).len() == rounds);
+    let mut stuck = None;
+    for round in 1..=3 {
+        for key in &authorities {
+            world.authorities[0] = *key;
+            world.access(&[0]).await;
+        }
+        let pump = {
+            let notifier = notifier.clone();
+            tokio::spawn(async move { notifier.pump().await })
+        };
+        // No time passes: nobody waits for a timeout or a pause.
+        if stuck.is_none() {
+            for number in 1..AUTHORITIES {
+                hook.until_events(&format!("/{number}"), round).await;
+            }
+            assert!(!pump.is_finished(), "it waits for the dead hook");
+            stuck = Some(pump);
+        } else {
+            pump.await.unwrap().unwrap();
+        }
+        assert!(told_of(round), "round {round}");
+        assert_eq!(hook.numbers("/0"), [1]);
+    }
+    hook.behave("/0", Behaviour::Answer(StatusCode::OK, None));
+    release.notify_one();
+    stuck.unwrap().await.unwrap().unwrap();
+    assert_eq!(hook.numbers("/0"), up_to(3));
+    hook.handle.stop(false).await;
+}
+
+#[actix_web::test]
+async fn what_happens_is_counted() {
+    let (world, hook) = (World::new().await, Receiver::start());
+    let notifier = world.notifier("p1");
+    world.subscribe(0, &format!("{}/a", hook.base)).await;
+    notifier.pump().await.unwrap();
+    world.accesses(3, &[0]).await;
+    hook.behave("/a", Behaviour::Answer(StatusCode::BAD_REQUEST, None));
+    for _ in 1..=4 {
+        notifier.pump().await.unwrap();
+        world.clock.advance(TimeDelta::hours(1));
+    }
+    hook.behave("/a", Behaviour::Answer(StatusCode::OK, None));
+    let text = world.gateway.metrics.exposition(&world.gateway.measured().await).unwrap();
+    let labels = "{channel=\"rest-hook\",topic=\"access\"}";
+    for (metric, value) in
+        [(&metrics::UNDELIVERABLE, "1.0"), (&metrics::QUEUED, "2.0"), (&metrics::OLDEST_SECONDS, "14400.0")]
+    {
+        let line = format!("{}{labels} {value}\n", metric.name);
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    for (metric, value) in [(&metrics::FAILED, 4), (&metrics::GIVEN_UP, 1)] {
+        let line = format!("{}_total{labels} {value}\n", metric.name);
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    assert!(text.contains("cpis_handshakes_total{result=\"taken\"} 1\n"), "{text}");
+    notifier.pump().await.unwrap();
+    let text = world.gateway.metrics.exposition(&world.gateway.measured().await).unwrap();
+    assert!(text.contains(&format!("cpis_notifications_delivered_total{labels} 2\n")), "{text}");
+    assert!(!text.contains("cpis_notifications_queued{"), "{text}");
     hook.handle.stop(false).await;
 }

@@ -296,7 +296,8 @@ async fn a_name_that_leads_to_a_forbidden_address_is_not_called() {
 async fn a_name_can_not_be_turned_to_another_address_later() {
     let hook = hook().await;
     let port = hook.base.rsplit(':').next().unwrap();
-    let allowed = Targets { plain: true, ..Targets::service(&["127.0.0.1".parse().unwrap()]) };
+    let mut allowed = Targets::service(&["127.0.0.1".parse().unwrap()]);
+    allowed.plain = true;
     let client = client_where(allowed.clone(), &[&["127.0.0.1"], &["127.0.0.2"], &["10.0.0.1", "127.0.0.1"]]);
     let url = format!("http://hook.example.org:{port}/ok");
     post(&client, &url, &[], vec![]).await.unwrap();

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 
 use super::{
     Conn, StoreError,
-    history::{Recording, Span, counting, histories, settled_below, walk},
+    history::{NO_UPLOAD, Recording, Span, counting, histories, settled_below, walk},
     schema::{authority_child, authority_child_version as version, person, upload},
 };
 use crate::{
@@ -41,7 +41,7 @@ pub fn of_persons(conn: &mut Conn, persons: &[i64]) -> Result<Vec<OwnedChild>, S
         .order(authority_child::id)
         .select(KEYS)
         .load(conn)?;
-    newest_versions(conn, rows)
+    newest_versions(conn, rows, NO_UPLOAD)
 }
 
 /// One authority's own children of these persons, by ascending key.
@@ -49,8 +49,30 @@ pub fn of_persons(conn: &mut Conn, persons: &[i64]) -> Result<Vec<OwnedChild>, S
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn of_authority(conn: &mut Conn, authority: i64, persons: &[i64]) -> Result<Vec<AuthorityChild>, StoreError> {
-    let owned = of_persons(conn, persons)?;
-    Ok(owned.into_iter().filter(|o| o.authority_id == authority).map(|o| o.child).collect())
+    of_authority_to(conn, authority, persons, NO_UPLOAD)
+}
+
+/// [`of_authority`] as an upload sees them while it is judged.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn of_authority_to(
+    conn: &mut Conn,
+    authority: i64,
+    persons: &[i64],
+    upload: i64,
+) -> Result<Vec<AuthorityChild>, StoreError> {
+    if persons.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<KeyRow> = authority_child::table
+        .inner_join(person::table)
+        .filter(authority_child::person_id.eq_any(persons.to_vec()))
+        .filter(authority_child::authority_id.eq(authority))
+        .order(authority_child::id)
+        .select(KEYS)
+        .load(conn)?;
+    Ok(newest_versions(conn, rows, upload)?.into_iter().map(|owned| owned.child).collect())
 }
 
 /// The child of a key.
@@ -60,7 +82,7 @@ pub fn of_authority(conn: &mut Conn, authority: i64, persons: &[i64]) -> Result<
 pub fn get(conn: &mut Conn, id: i64) -> Result<Option<OwnedChild>, StoreError> {
     let rows: Vec<KeyRow> =
         authority_child::table.inner_join(person::table).filter(authority_child::id.eq(id)).select(KEYS).load(conn)?;
-    Ok(newest_versions(conn, rows)?.pop())
+    Ok(newest_versions(conn, rows, NO_UPLOAD)?.pop())
 }
 
 /// At most `limit` of an authority's own children, by their keys from `place` on, and the key to read on from: none when
@@ -88,7 +110,7 @@ pub fn page(
     let rows: Vec<KeyRow> = query.load(conn)?;
     let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let last = rows.last().map(|(key, ..)| *key).filter(|_| full);
-    Ok((newest_versions(conn, rows)?.into_iter().map(|owned| owned.child).collect(), last))
+    Ok((newest_versions(conn, rows, NO_UPLOAD)?.into_iter().map(|owned| owned.child).collect(), last))
 }
 
 #[derive(Queryable, Selectable)]
@@ -104,10 +126,10 @@ struct VersionRow {
     recorded_ms: i64,
 }
 
-fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>) -> Result<Vec<OwnedChild>, StoreError> {
+fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>, upload: i64) -> Result<Vec<OwnedChild>, StoreError> {
     let mut owned = Vec::with_capacity(keys.len());
     for key in keys {
-        let newest: Option<VersionRow> = counting!(version)
+        let newest: Option<VersionRow> = counting!(version, to upload)
             .filter(version::child_id.eq(key.0))
             .order(version::version.desc())
             .select(VersionRow::as_select())

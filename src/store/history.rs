@@ -42,7 +42,19 @@ macro_rules! counting {
             $version::upload_id.is_null().or($crate::store::schema::upload::state.eq($crate::store::upload::APPLIED)),
         )
     };
+    // As an upload sees them while it is judged: its own versions too.
+    ($version:ident, to $upload:expr) => {
+        $version::table.left_join($crate::store::schema::upload::table).filter(
+            $version::upload_id
+                .is_null()
+                .or($crate::store::schema::upload::state.eq($crate::store::upload::APPLIED))
+                .or($version::upload_id.eq($upload)),
+        )
+    };
 }
+
+/// The key of no upload: to it only those versions count that count for everybody.
+pub(super) const NO_UPLOAD: i64 = 0;
 
 /// Reads the histories of a table of versions, whose rows the file's own `recorded` turns into `$content`: `at` one version,
 /// `history` a page of one `$owner`, numbered by version, with the total of all pages; `of_type` a page of the rows of a

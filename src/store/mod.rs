@@ -10,6 +10,7 @@ pub mod child;
 pub mod connection;
 pub mod delivery;
 pub mod history;
+mod lanes;
 pub mod lease;
 pub mod mesh;
 pub mod organization;
@@ -19,6 +20,7 @@ pub mod plan;
 pub mod refusal;
 pub mod register;
 mod schema;
+pub mod staged;
 pub mod subscription;
 pub mod succession;
 pub mod undelivered;
@@ -28,6 +30,7 @@ mod writer;
 use std::time::Duration;
 
 pub use connection::{Conn, Location};
+use writer::Lane;
 pub use writer::{Tx, Writer};
 
 use crate::{clock::Clock, cpis::types::NhsNumber};
@@ -44,6 +47,9 @@ pub enum StoreError {
     /// Another writer was there first; trying again may help.
     #[error("lost a race with another writer")]
     Race,
+    /// Another process has taken over this work: nothing of it may be written here any more.
+    #[error("the lease was lost to another process")]
+    LeaseLost,
     #[error("the change could not be made durable")]
     NotDurable,
     #[error("the checkpoint could not be signed: {0}")]
@@ -173,7 +179,19 @@ impl Store {
         children: Vec<NhsNumber>,
         change: impl FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.writer.submit(children, change)?.await.map_err(|_| StoreError::NotDurable)?
+        self.writer.submit(Lane::First, children, change)?.await.map_err(|_| StoreError::NotDurable)?
+    }
+
+    /// [`Store::write`] for a part of long work: everything else goes first, and it has a commit of its own.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_behind<T: Send + 'static>(
+        &self,
+        children: Vec<NhsNumber>,
+        change: impl FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.submit(Lane::Behind, children, change)?.await.map_err(|_| StoreError::NotDurable)?
     }
 
     /// [`Store::write`] for threads without a runtime.
@@ -185,7 +203,7 @@ impl Store {
         children: Vec<NhsNumber>,
         change: impl FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.writer.submit(children, change)?.blocking_recv().map_err(|_| StoreError::NotDurable)?
+        self.writer.submit(Lane::First, children, change)?.blocking_recv().map_err(|_| StoreError::NotDurable)?
     }
 
     /// Closes the audit chain, writes the last checkpoint if somebody signs it, and stops the writer; later changes are

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     Conn, StoreError,
     child::LONG_DUE,
-    history::{Recording, Span, counting, histories, settled_below, walk},
+    history::{NO_UPLOAD, Recording, Span, counting, histories, settled_below, walk},
     schema::{authority_child, plan, plan_version as version},
 };
 use crate::{
@@ -41,7 +41,20 @@ const KEYS: Keys = (plan::id, plan::uuid, plan::child_id, plan::plan_type, plan:
 pub fn of_children(conn: &mut Conn, children: &[i64]) -> Result<Vec<ChildPlan>, StoreError> {
     let rows: Vec<KeyRow> =
         plan::table.filter(plan::child_id.eq_any(children.to_vec())).order(plan::id).select(KEYS).load(conn)?;
-    newest_versions(conn, rows)
+    newest_versions(conn, rows, NO_UPLOAD)
+}
+
+/// [`of_children`] as an upload sees them while it is judged.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn of_children_to(conn: &mut Conn, children: &[i64], upload: i64) -> Result<Vec<ChildPlan>, StoreError> {
+    if children.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<KeyRow> =
+        plan::table.filter(plan::child_id.eq_any(children.to_vec())).order(plan::id).select(KEYS).load(conn)?;
+    newest_versions(conn, rows, upload)
 }
 
 /// The plan with this FHIR id.
@@ -50,7 +63,7 @@ pub fn of_children(conn: &mut Conn, children: &[i64]) -> Result<Vec<ChildPlan>, 
 /// [`StoreError`] when the database fails.
 pub fn find(conn: &mut Conn, id: Uuid) -> Result<Option<ChildPlan>, StoreError> {
     let rows: Vec<KeyRow> = plan::table.filter(plan::uuid.eq(id.to_string())).select(KEYS).load(conn)?;
-    Ok(newest_versions(conn, rows)?.pop())
+    Ok(newest_versions(conn, rows, NO_UPLOAD)?.pop())
 }
 
 /// The plans of one page, and the key to read on from: none when there are no more.
@@ -75,7 +88,7 @@ pub fn page(conn: &mut Conn, authority: i64, place: Option<Place<i64>>, limit: i
     let rows: Vec<KeyRow> = query.load(conn)?;
     let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let last = rows.last().map(|(key, ..)| *key).filter(|_| full);
-    Ok((newest_versions(conn, rows)?, last))
+    Ok((newest_versions(conn, rows, NO_UPLOAD)?, last))
 }
 
 #[derive(Queryable, Selectable)]
@@ -93,11 +106,11 @@ struct VersionRow {
     ended_on: Option<NaiveDate>,
 }
 
-fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>) -> Result<Vec<ChildPlan>, StoreError> {
+fn newest_versions(conn: &mut Conn, keys: Vec<KeyRow>, upload: i64) -> Result<Vec<ChildPlan>, StoreError> {
     let mut plans = Vec::with_capacity(keys.len());
     for key in keys {
         // One query a plan: its cost stays the same however many versions there are.
-        let newest: Option<VersionRow> = counting!(version)
+        let newest: Option<VersionRow> = counting!(version, to upload)
             .filter(version::plan_id.eq(key.0))
             .order(version::version.desc())
             .select(VersionRow::as_select())
@@ -211,7 +224,8 @@ pub fn create(
         ))
         .returning(plan::id)
         .get_result(conn)?;
-    add_version(conn, key, content, recording)?;
+    super::child::set_due(conn, child_id, Some(LONG_DUE))?;
+    insert_version(conn, key, 1, content, (None, None), recording)?;
     Ok(key)
 }
 
@@ -227,7 +241,7 @@ pub fn add_version(
 ) -> Result<i64, StoreError> {
     let child: i64 = plan::table.find(key).select(plan::child_id).first(conn)?;
     super::child::set_due(conn, child, Some(LONG_DUE))?;
-    insert_version(conn, key, content, (None, None), recording)
+    add_next(conn, key, content, (None, None), recording)
 }
 
 /// Adds a version by the system, which counts at once: the end that it writes over what the authority sent, or that such
@@ -243,23 +257,39 @@ pub fn add_system_version(
     on: Option<NaiveDate>,
     recording: Recording,
 ) -> Result<i64, StoreError> {
-    insert_version(conn, key, sent, (Some(reason), on), recording)
+    add_next(conn, key, sent, (Some(reason), on), recording)
 }
 
-fn insert_version(
+/// Adds the next version, after those that don't count yet too.
+fn add_next(
     conn: &mut Conn,
     key: i64,
     content: VersionContent<'_>,
-    (ended_by, ended_on): (Option<EndedReason>, Option<NaiveDate>),
+    ended: Ended,
     recording: Recording,
 ) -> Result<i64, StoreError> {
     let last: Option<i64> =
         version::table.filter(version::plan_id.eq(key)).select(diesel::dsl::max(version::version)).first(conn)?;
     let next = last.unwrap_or(0) + 1;
+    insert_version(conn, key, next, content, ended, recording)?;
+    Ok(next)
+}
+
+/// What the system says of an end: why, and on which day.
+type Ended = (Option<EndedReason>, Option<NaiveDate>);
+
+fn insert_version(
+    conn: &mut Conn,
+    key: i64,
+    number: i64,
+    content: VersionContent<'_>,
+    (ended_by, ended_on): Ended,
+    recording: Recording,
+) -> Result<(), StoreError> {
     diesel::insert_into(version::table)
         .values((
             version::plan_id.eq(key),
-            version::version.eq(next),
+            version::version.eq(number),
             version::authority_id.eq(recording.authority),
             version::upload_id.eq(recording.upload),
             version::start_date.eq(content.period.start()),
@@ -271,7 +301,7 @@ fn insert_version(
             version::ended_on.eq(ended_on),
         ))
         .execute(conn)?;
-    Ok(next)
+    Ok(())
 }
 
 /// Why the authority was last told that the system ended a plan, unless that was taken back.

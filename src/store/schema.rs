@@ -420,6 +420,7 @@ diesel::joinable!(authority_child -> person (person_id));
 diesel::joinable!(authority_child_version -> upload (upload_id));
 diesel::joinable!(plan -> authority_child (child_id));
 diesel::joinable!(plan_version -> upload (upload_id));
+diesel::joinable!(upload_record -> upload (upload_id));
 diesel::joinable!(access_listing -> access (access_id));
 diesel::joinable!(delivery -> outbox (outbox_id));
 diesel::joinable!(delivery -> subscription (subscription_id));

@@ -1,13 +1,10 @@
 //! The writer: one thread, one connection, one audit chain. Changes that wait together share one durable commit
-//! (group commit), each undone alone if it fails alone.
+//! (group commit), each undone alone if it fails alone. Parts of long work (an upload's batches) wait in a lane of their
+//! own behind everything else (`super::lanes`), and have a commit each.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
@@ -20,14 +17,11 @@ use super::{
     audit::Chain,
     checkpoint::{self, Signer},
     connection::on,
+    lanes::{Lanes, Next},
     person,
 };
 use crate::{clock::Clock, cpis::types::NhsNumber};
 
-/// Changes that may wait; one more is refused with [`StoreError::Busy`].
-const QUEUE: usize = 4096;
-/// Changes that share a commit at most (design 6: at most 64).
-const BATCH: usize = 64;
 /// Runs of a change that keeps losing a race.
 const ATTEMPTS: usize = 3;
 /// How long an idle writer waits before it renews its chain's lease.
@@ -109,64 +103,78 @@ impl<T: Send, F: FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send> Job for Cha
     }
 }
 
-enum Message {
-    Job(Box<dyn Job>),
-    /// With who signs the last checkpoint, if anybody does.
-    Close(Option<Arc<dyn Signer>>),
-}
-
 /// Handle of the writer thread; clones share it.
 #[derive(Clone)]
 pub struct Writer {
-    queue: SyncSender<Message>,
-    /// Changes in the queue.
-    waiting: Arc<AtomicUsize>,
+    lanes: Arc<Lanes<Box<dyn Job>>>,
+    /// Who signs the last checkpoint, if anybody does; set when the writer is closed.
+    signer: Arc<Mutex<Option<Arc<dyn Signer>>>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    _last: Arc<LastHandle>,
+}
+
+/// Ends the thread when the last handle is dropped.
+struct LastHandle(Arc<Lanes<Box<dyn Job>>>);
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Which changes a change waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Those that came before it.
+    First,
+    /// All others: part of long work.
+    Behind,
 }
 
 impl Writer {
     /// Starts the thread with a connection of its own.
     pub(super) fn start(location: Location, process: String, clock: Clock) -> Result<Self, StoreError> {
         let conn = location.connect()?;
-        let (queue, messages) = sync_channel(QUEUE);
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let count = waiting.clone();
+        let lanes = Arc::new(Lanes::default());
+        let signer = Arc::new(Mutex::new(None));
+        let (waiting, signed_by) = (lanes.clone(), signer.clone());
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || Loop { location, conn: Some(conn), chain: Chain::new(process), clock, count }.run(&messages))
+            .spawn(move || {
+                Loop { location, conn: Some(conn), chain: Chain::new(process), clock }.run(&waiting, &signed_by);
+            })
             .map_err(StoreError::unavailable)?;
-        Ok(Self { queue, waiting, thread: Arc::new(Mutex::new(Some(thread))) })
+        let last = Arc::new(LastHandle(lanes.clone()));
+        Ok(Self { lanes, signer, thread: Arc::new(Mutex::new(Some(thread))), _last: last })
     }
 
     pub(super) fn submit<T: Send + 'static>(
         &self,
+        lane: Lane,
         children: Vec<NhsNumber>,
         change: impl FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = Change { children, change, result: None, reply };
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        match self.queue.try_send(Message::Job(Box::new(job))) {
-            Ok(()) => Ok(answer),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
-                Err(StoreError::Busy)
-            }
-        }
+        let job = Box::new(Change { children, change, result: None, reply });
+        let taken = match lane {
+            Lane::First => self.lanes.put_first(job),
+            Lane::Behind => self.lanes.put_behind(job),
+        };
+        if taken { Ok(answer) } else { Err(StoreError::Busy) }
     }
 
     /// Changes that wait at this moment.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.lanes.waiting()
     }
 
     /// Lets what waits be written, closes the chain under a last checkpoint, ends the thread.
     pub(super) fn close(&self, signer: Option<Arc<dyn Signer>>) {
-        if self.queue.send(Message::Close(signer)).is_ok() {
-            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(thread) = thread {
-                let _panicked = thread.join();
-            }
+        *self.signer.lock().unwrap_or_else(PoisonError::into_inner) = signer;
+        self.lanes.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _panicked = thread.join();
         }
     }
 }
@@ -177,35 +185,23 @@ struct Loop {
     conn: Option<Conn>,
     chain: Chain,
     clock: Clock,
-    /// Changes in the queue.
-    count: Arc<AtomicUsize>,
 }
 
 impl Loop {
-    fn run(mut self, waiting: &Receiver<Message>) {
-        let (mut closing, mut last_signer) = (false, None);
-        while !closing {
-            let mut batch = Vec::new();
-            match waiting.recv_timeout(HEARTBEAT) {
-                Ok(Message::Job(job)) => batch.push(job),
-                Ok(Message::Close(signer)) => (closing, last_signer) = (true, signer),
-                Err(RecvTimeoutError::Disconnected) => closing = true,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.renew_lease();
-                    continue;
+    fn run(mut self, waiting: &Lanes<Box<dyn Job>>, signer: &Mutex<Option<Arc<dyn Signer>>>) {
+        loop {
+            match waiting.next(HEARTBEAT) {
+                Next::Together(batch) => self.write(batch),
+                Next::Alone(job) => {
+                    self.write(vec![job]);
+                    waiting.behind_is_done();
                 }
+                Next::Nothing => self.renew_lease(),
+                Next::Closed => break,
             }
-            while !closing && batch.len() < BATCH {
-                match waiting.try_recv() {
-                    Ok(Message::Job(job)) => batch.push(job),
-                    Ok(Message::Close(signer)) => (closing, last_signer) = (true, signer),
-                    Err(_) => break,
-                }
-            }
-            self.count.fetch_sub(batch.len(), Ordering::Relaxed);
-            self.write(batch);
         }
-        self.close_chain(last_signer);
+        let signer = signer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.close_chain(signer);
     }
 
     /// Writes a batch in one commit. When that was undone by a lost race or by one of the changes, each is written by

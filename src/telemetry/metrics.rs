@@ -68,6 +68,7 @@ metrics! {
     STOPPED: Gauge "cpis_notifications_stopped" ["channel", "topic"] "Notifications that wait for their channel: a subscription that is switched off, or waits for its handshake.";
     UNDELIVERABLE: Gauge "cpis_notifications_undeliverable" ["channel", "topic"] "Notifications that were given up and not sent again since. Worry when it is not 0.";
     OLDEST_SECONDS: Gauge "cpis_notifications_oldest_seconds" ["channel", "topic"] "Age of the oldest notification that waits to be sent, in seconds. Worry when it is over an hour.";
+    MESH_SET_ASIDE: Gauge "cpis_mesh_set_aside" [] "Messages that came over MESH and could not be handled. Worry about each: cpis-gateway mesh received list.";
     SUBSCRIPTIONS: Gauge "cpis_subscriptions" ["topic", "status"] "Subscriptions by topic and status (requested, active, error, off). Worry when error is not 0.";
     WRITER_WAITING: Gauge "cpis_writer_waiting" [] "Changes that wait for the store's writer in this process; 4096 is its limit. Worry when it stays over 1000.";
     CHECKPOINT_AGE_SECONDS: Gauge "cpis_audit_checkpoint_age_seconds" [] "Age of the audit's newest checkpoint, in seconds; there is one every few seconds while there is traffic.";

@@ -268,7 +268,7 @@ async fn refused_changes(app: &TestApp, kept: &mut Kept) {
     kept.refusal(415, "content-type", &authority.send("POST", "/Flag", Some(("text/plain", b"{}".to_vec()))).await);
     let longest = usize::try_from(app.settings().limits.body_bytes).expect("a length");
     let long = vec![b' '; longest + 1];
-    kept.refusal(413, "body", &authority.send("POST", "", Some(("application/fhir+json", long))).await);
+    kept.refusal(413, "body", &authority.send("POST", "/Flag", Some(("application/fhir+json", long))).await);
     assert_eq!(authority.delete(&path).await.status, 204);
     kept.refusal(410, "deleted", &authority.get(&path).await);
     // Another writer is always there first.

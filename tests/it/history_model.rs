@@ -17,7 +17,10 @@ use cpis_gateway::{
             child::NumberStatus,
             upload::{ChildChange, Door, PlanAction, PlanChange, PlanKey, RecordChange},
         },
-        upload::apply::Upload,
+        upload::{
+            answer::LoadedRef,
+            apply::{Upload, UploadHead},
+        },
     },
     store,
 };
@@ -368,26 +371,19 @@ impl<'a> Play<'a> {
             local_id: None,
             precondition: Precondition::None,
         };
+        let record = RecordChange { nhs_number, child: Some(sent), plans: vec![change] };
         let upload = Upload {
-            context: self.app.context("POST /"),
-            caller,
-            interaction: Interaction::Batch,
-            door: Door::Bundle,
-            all_or_nothing: false,
-            organization: None,
-            records: vec![RecordChange { nhs_number, child: Some(sent), plans: vec![change] }],
-            unreadable: Vec::new(),
+            head: UploadHead::new(caller, self.app.context("POST /"), Interaction::Batch, Door::Bundle),
+            records: vec![record.into()],
         };
         let applied = self.app.app.gateway.upload(upload).await.expect("the upload is judged");
         let Ok(loaded) = &applied.records[0] else { return };
-        use cpis_gateway::cpis::upload::apply::LoadedResource;
         for entry in &loaded.entries {
-            let LoadedResource::Plan(shown) = &entry.resource else { continue };
-            let id = shown.plan.id;
+            let LoadedRef::Plan(id) = entry.of else { continue };
             let held = match self.model.plans.iter_mut().find(|plan| plan.id == id) {
                 Some(held) => held,
                 None => {
-                    let start = shown.plan.period.start();
+                    let PlanAction::Put { start, .. } = action else { panic!("a delete makes no plan") };
                     let new = ModelPlan { id, authority, number, plan_type, start, end: None, deleted: false };
                     self.model.plans.push(new);
                     self.model.plans.last_mut().expect("it was just pushed")

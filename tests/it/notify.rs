@@ -18,6 +18,9 @@ use crate::harness::{CPP, Child, LAC, Reply, TestApp, answer, child, on_both_sto
 const PAYLOAD_CONTENT: &str =
     "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content";
 
+pub const HEARTBEAT: &str =
+    "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-heartbeat-period";
+
 /// What a path of the receiver does with events; handshakes are taken.
 #[derive(Clone, Debug)]
 enum Behaviour {
@@ -28,10 +31,19 @@ enum Behaviour {
 /// What came to a receiver: path, `Authorization`, body.
 pub type Arrival = (String, String, Value);
 
+/// What came, as it was sent: path, headers, body.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub path: String,
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
+}
+
 #[derive(Clone, Default)]
 struct Desk {
     behaviour: Arc<Mutex<HashMap<String, Behaviour>>>,
     seen: Arc<Mutex<Vec<Arrival>>>,
+    sent: Arc<Mutex<Vec<Sent>>>,
     arrived: Arc<Notify>,
 }
 
@@ -56,6 +68,8 @@ impl Drop for Receiver {
 async fn receive(request: HttpRequest, body: web::Bytes, desk: web::Data<Desk>) -> HttpResponse {
     let path = request.path().to_owned();
     let secret = request.headers().get("authorization").map_or("", |value| value.to_str().unwrap()).to_owned();
+    let headers = request.headers().iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect();
+    desk.sent.lock().unwrap().push(Sent { path: path.clone(), headers, body: body.to_vec() });
     let body: Value = serde_json::from_slice(&body).unwrap();
     let is_event = kind(&body) == "event-notification";
     desk.seen.lock().unwrap().push((path.clone(), secret, body));
@@ -110,6 +124,11 @@ impl Receiver {
         seen.iter().filter(|(to, _, _)| to == path).cloned().collect()
     }
 
+    /// What came to a path, as it was sent.
+    pub fn sent(&self, path: &str) -> Vec<Sent> {
+        self.desk.sent.lock().unwrap().iter().filter(|sent| sent.path == path).cloned().collect()
+    }
+
     /// Bodies of the events that came to a path, in order.
     pub fn events(&self, path: &str) -> Vec<Value> {
         let bodies = self.got(path).into_iter().map(|(_, _, body)| body);
@@ -138,7 +157,7 @@ pub fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
     list.as_array().and_then(|list| list.iter().find(|one| one["name"] == name)).unwrap_or(&Value::Null)
 }
 
-fn status(body: &Value) -> &Value {
+pub fn status(body: &Value) -> &Value {
     &body["entry"][0]["resource"]["parameter"]
 }
 
@@ -247,13 +266,16 @@ on_both_stores! {
         let before = app.auditor().get("/AuditEvent?_total=accurate&_count=1").await.total();
         let mut refused = 0;
         for (pointer, value, words) in [
-            ("/channel/_payload/extension/0/valueCode", json!("id-only"), "full-resource only"),
-            ("/channel/_payload/extension/0/valueCode", json!("empty"), "full-resource only"),
-            ("/channel/_payload/extension/0/url", json!("http://example.org/other"), "full-resource only"),
+            ("/channel/_payload/extension/0/valueCode", json!("everything"), "id-only"),
+            ("/channel/_payload/extension/0/url", json!(HEARTBEAT), "backport-payload-content"),
+            ("/channel/extension/0/url", json!(PAYLOAD_CONTENT), "backport-heartbeat-period"),
+            ("/channel/extension/0/valueUnsignedInt", json!(5), "from 60 to 604800"),
+            ("/channel/endpoint", json!("http://169.254.169.254/latest"), "special network"),
+            ("/channel/endpoint", json!("https://10.1.2.3/"), "private"),
             ("/channel/type", json!("email"), "rest-hook"),
             ("/channel/payload", json!("application/fhir+xml"), "application/fhir+json"),
             ("/criteria", json!("https://elsewhere.example.org/SubscriptionTopic/cpis-access"), "topic"),
-            ("/criteria", json!(format!("{}/SubscriptionTopic/cpis-record-ended", app.base)), "topic"),
+            ("/criteria", json!(format!("{}/SubscriptionTopic/cpis-other", app.base)), "topic"),
             ("/status", json!("active"), "requested"),
             ("/end", json!("2026-11-23T11:59:59Z"), "past"),
             ("/channel/endpoint", json!("ftp://hook.example.org/"), "endpoint"),
@@ -261,6 +283,7 @@ on_both_stores! {
         ] {
             let mut body = wanted(&app, "https://hook.example.org/cpis");
             body["end"] = json!("2027-01-01T00:00:00Z");
+            body["channel"]["extension"] = json!([{"url": HEARTBEAT, "valueUnsignedInt": 60}]);
             *body.pointer_mut(pointer).unwrap() = value;
             let reply = app.authority("Z9A").post("/Subscription", &body).await;
             reply.assert_refused(422, "business-rule", "INVALID_VALUE");

@@ -215,9 +215,9 @@ on_both_stores! {
         let terms = cpis_gateway::cpis::notifications::NotifierTerms {
             process: "test".to_owned(), lease: TimeDelta::seconds(1), attempts: 1, catch_up: TimeDelta::days(30),
         };
-        let old = &due[0].0;
+        let old = &due[0];
         assert!(!app.app.gateway.activate_subscription(&terms, old).await.expect("an answer"));
-        let fault = cpis_gateway::cpis::types::subscription::FailedSending { error: "no".to_owned(), pause: TimeDelta::hours(1) };
+        let fault = cpis_gateway::cpis::types::subscription::FailedSending { error: "no".to_owned(), pause: TimeDelta::hours(1), gone: false };
         app.app.gateway.record_failed_handshake(&terms, old, 1, fault).await.expect("an answer");
         let read = app.authority("Z9A").get(&path).await;
         assert_eq!((&read.json["status"], &read.json["error"]), (&json!("requested"), &Value::Null), "{}", read.text);

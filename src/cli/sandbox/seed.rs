@@ -28,7 +28,10 @@ use crate::{
             upload::Door,
             upload::{FileCode, RecordChange},
         },
-        upload::apply::Upload,
+        upload::{
+            apply::{Upload, UploadHead},
+            turn::Uploads,
+        },
     },
     demographics::Register,
     http::sandbox::cast::{DEVICE, MEMBERS, Member},
@@ -101,6 +104,7 @@ async fn play(
         limits: Limits::default(),
         demographics: Arc::new(Register(store.clone())),
         disclose_demographics: false,
+        uploads: Uploads::default(),
         metrics: Metrics::default(),
     };
     let mut stage = Stage { gateway, organizations, dice: Dice::new(0x5EED), base_path: base_path.to_owned() };
@@ -179,14 +183,8 @@ impl Stage {
         let caller = self.caller(&authority.client()?, &authority.ods_code()?, Author::System)?;
         let context = self.context(format!("POST {}", self.base_path));
         let applied = self.gateway.upload(Upload {
-            caller,
-            context,
-            interaction: Interaction::Batch,
-            door: Door::Bundle,
-            all_or_nothing: false,
-            organization: None,
-            records: records.to_vec(),
-            unreadable: Vec::new(),
+            head: UploadHead::new(caller, context, Interaction::Batch, Door::Bundle),
+            records: records.iter().cloned().map(Into::into).collect(),
         });
         let applied = applied.await.context("an upload failed")?;
         if applied.code != FileCode::Cpf02 {

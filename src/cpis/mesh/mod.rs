@@ -7,7 +7,7 @@
 mod incoming;
 mod outgoing;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 pub use incoming::ReportEffect;
 pub use outgoing::MeshDue;
@@ -17,17 +17,21 @@ use super::{
     types::{
         OdsCode, Organization,
         audit::{AuditAgent, EntityRef, Interaction, RequestEvent},
-        caller::{Author, RequestContext, Role},
+        caller::RequestContext,
+        health::Health,
         mesh::{MeshContact, MeshCounts, MeshMailbox},
         organization::OrganizationKind,
     },
 };
 use crate::{
     clock::Clock,
-    store::{StoreError, Tx, lease, mesh, organization},
+    store::{Conn, StoreError, Tx, lease, mesh, organization},
+    telemetry::metrics::{self, Sample},
 };
 
 const LEASE: &str = "mesh";
+/// Name among the channels.
+const CHANNEL: &str = "mesh";
 
 /// On what terms a process exchanges messages.
 #[derive(Clone, Debug)]
@@ -64,18 +68,6 @@ pub enum MailboxRefusal {
     Taken,
     #[error("the authority has no mailbox")]
     None,
-}
-
-/// Who works at the command line, as the audit names them.
-fn operator() -> Result<AuditAgent, StoreError> {
-    Ok(AuditAgent {
-        client_id: "cpis-gateway".to_owned(),
-        role: Role::Administrator,
-        organization: OdsCode::parse("OPERATOR").map_err(|_| StoreError::Corrupt("operator"))?,
-        organization_name: "Operator at the command line".to_owned(),
-        author: Author::System,
-        token_tail: String::new(),
-    })
 }
 
 impl Gateway {
@@ -183,6 +175,26 @@ impl Gateway {
         Ok(self.store.read(move |conn| mesh::contact::get(conn, &mailbox)).await?)
     }
 
+    /// How it stands, for `/_status`: while MESH is away, everything but the exchange with MESH works.
+    pub async fn check_mesh(self, mailbox: String) -> (Health, String) {
+        let time = |at: Option<DateTime<Utc>>| match at {
+            Some(at) => at.to_rfc3339_opts(SecondsFormat::Secs, true),
+            None => "never".to_owned(),
+        };
+        let Ok(stands) = self.mesh_contact(&mailbox).await else {
+            return (Health::Warn, "How MESH stands can't be read from the store.".to_owned());
+        };
+        let (reached, error) = (time(stands.reached), stands.error.unwrap_or_default());
+        match (stands.failed, stands.reached) {
+            (Some(failed), _) => {
+                let text = format!("No exchange since {}: {error}. Last contact: {reached}.", time(Some(failed)));
+                (Health::Warn, text)
+            }
+            (None, None) => (Health::Warn, "MESH has not been reached yet.".to_owned()),
+            (None, Some(_)) => (Health::Pass, format!("Last contact: {reached}.")),
+        }
+    }
+
     /// How many messages stand how.
     ///
     /// # Errors
@@ -193,8 +205,34 @@ impl Gateway {
     }
 }
 
+/// The gauges of the exchange, by kind of message.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub(super) fn samples(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<Sample>, StoreError> {
+    let mut samples = Vec::new();
+    for total in mesh::message::totals(conn)? {
+        let labels = [CHANNEL, total.kind.code()];
+        if total.undeliverable > 0 {
+            samples.push(Sample::new(&metrics::UNDELIVERABLE, &labels, number(total.undeliverable)));
+        }
+        if let Some(oldest) = total.oldest_queued {
+            let age = (now - oldest).num_seconds().max(0);
+            samples.push(Sample::new(&metrics::QUEUED, &labels, number(total.queued)));
+            samples.push(Sample::new(&metrics::OLDEST_SECONDS, &labels, number(age)));
+        }
+    }
+    let aside = mesh::received::all_set_aside(conn)?.len();
+    samples.push(Sample::new(&metrics::MESH_SET_ASIDE, &[], number(i64::try_from(aside).unwrap_or(i64::MAX))));
+    Ok(samples)
+}
+
+fn number(count: i64) -> f64 {
+    f64::from(i32::try_from(count).unwrap_or(i32::MAX))
+}
+
 /// Audits what an operator did at the command line.
 fn audit(tx: &mut Tx<'_>, context: &RequestContext, entity: Option<EntityRef>) -> Result<(), StoreError> {
-    let event = RequestEvent { entity, ..RequestEvent::by(Interaction::Operation, operator()?, context) };
+    let event = RequestEvent { entity, ..RequestEvent::by(Interaction::Operation, AuditAgent::operator(), context) };
     tx.append_audit(context.at, event)
 }

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use uuid::Uuid;
 
-use super::{MeshTerms, audit};
+use super::{LEASE, MeshTerms, audit};
 use crate::{
     cpis::{
         gateway::{Error, Gateway},
@@ -16,7 +16,7 @@ use crate::{
         },
     },
     store::{
-        Conn, StoreError, access,
+        Conn, StoreError, access, lease,
         mesh::{
             mailbox,
             message::{self, Asked},
@@ -89,6 +89,22 @@ impl Gateway {
             Ok(true)
         });
         Ok(write.await?)
+    }
+
+    /// Whether a process may exchange messages and has something to send. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn has_mesh_work(&self, terms: &MeshTerms) -> Result<bool, Error> {
+        let (now, terms) = (self.clock.now(), terms.clone());
+        let read = self.store.read(move |conn| {
+            let (now_ms, until_ms) = (now.timestamp_millis(), (now - terms.window).timestamp_millis());
+            Ok(lease::is_free(conn, LEASE, &terms.process, now)?
+                && (!message::due(conn, &[MeshState::Queued, MeshState::Sending], now_ms, 1)?.is_empty()
+                    || !notice::authorities(conn, Topic::Access, until_ms)?.is_empty()
+                    || !notice::authorities(conn, Topic::InactiveNumber, now_ms)?.is_empty()))
+        });
+        Ok(read.await?)
     }
 
     /// What is to be done now.
@@ -328,11 +344,14 @@ fn persons(conn: &mut Conn, number: &NhsNumber) -> Result<Vec<i64>, StoreError> 
 fn accesses(conn: &mut Conn, message: &MeshMessage) -> Result<Option<MeshContent>, StoreError> {
     let (mut accesses, mut everybody) = (Vec::new(), Vec::new());
     for carried in notice::carried(conn, message.key)? {
-        let access = access::get(conn, carried.access.ok_or(StoreError::Corrupt("outbox.access_id"))?)?;
+        let mut access = access::get(conn, carried.access.ok_or(StoreError::Corrupt("outbox.access_id"))?)?;
         let child = persons(conn, &access.nhs_number)?;
-        let own = notice::own_number(conn, message.authority, &child)?.unwrap_or(access.nhs_number);
+        // Another number by which the child was asked for may be one that only another authority knows.
+        if let Some(own) = notice::own_number(conn, message.authority, &child)? {
+            access.nhs_number = own;
+        }
         everybody.extend(child);
-        accesses.push((access, own));
+        accesses.push(access);
     }
     everybody.sort_unstable();
     everybody.dedup();

@@ -127,7 +127,7 @@ impl AuditAgent {
             client_id: "cpis-gateway".to_owned(),
             role: Role::Administrator,
             organization: OdsCode::operator(),
-            organization_name: "Operator of this gateway".to_owned(),
+            organization_name: "Operator at the command line".to_owned(),
             author: Author::System,
             token_tail: String::new(),
         }

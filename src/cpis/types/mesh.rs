@@ -91,7 +91,8 @@ pub struct FileReply {
     pub code: FileCode,
     /// The file's number; `None` when it could not be read.
     pub number: Option<i64>,
-    pub records: usize,
+    /// Records that it has; `None` when that can't be said.
+    pub records: Option<usize>,
     pub refused: usize,
     /// Of CPF01 and CPF05, what to do.
     pub reason: Option<String>,
@@ -141,8 +142,8 @@ impl MeshMessage {
 pub enum MeshContent {
     Acknowledgement(FileReply),
     Accesses {
-        /// In the order of the history; each with the number under which the authority sent the child.
-        accesses: Vec<(Access, NhsNumber)>,
+        /// In the order of the history; each under the number by which the authority sent the child.
+        accesses: Vec<Access>,
         /// The newest file of the authority that touched one of these children.
         file_number: Option<i64>,
     },

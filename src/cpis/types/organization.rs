@@ -26,7 +26,7 @@ impl OdsCode {
 
     /// Stands for the operator of this gateway, who has no code of the directory's.
     pub fn operator() -> Self {
-        Self("GATEWAY".to_owned())
+        Self("OPERATOR".to_owned())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a local authority registers about a child: plan types, periods, plans.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
 use uuid::Uuid;
 
 use super::notice::EndedReason;
@@ -146,4 +147,28 @@ pub struct ShownPlan {
     pub authority: super::Organization,
     /// To a clinician: the day on which the authority last confirmed its records, when that is too long ago (design 7).
     pub last_confirmed: Option<NaiveDate>,
+}
+
+/// When what the owner sees of a plan last changed: the version was recorded, or its end passed and the status turned.
+/// `closes` is as in [`ShownPlan`].
+pub fn last_changed(
+    recorded: DateTime<Utc>,
+    end: Option<NaiveDate>,
+    closes: Option<NaiveDate>,
+    now: DateTime<Utc>,
+    zone: Tz,
+) -> DateTime<Utc> {
+    // The status turns once, on the first of the two days.
+    let after_end = end.and_then(|end| end.succ_opt());
+    let over = after_end.into_iter().chain(closes).min();
+    let turned = over.and_then(|day| first_moment(day, zone)).filter(|at| *at <= now);
+    turned.map_or(recorded, |at| at.max(recorded))
+}
+
+/// 00:00 of a day; 01:00 where a zone skips midnight.
+fn first_moment(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
+    let midnight = day.and_time(chrono::NaiveTime::MIN);
+    let local = zone.from_local_datetime(&midnight).earliest();
+    let local = local.or_else(|| zone.from_local_datetime(&(midnight + TimeDelta::hours(1))).earliest())?;
+    Some(local.with_timezone(&Utc))
 }

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// CP-ISUploadRecordResponse v3.0 (OID 2.16.840.1.113883.2.1.3.2.4.17.473).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum RecordCode {
     /// No such number.
     Cpr01,
@@ -94,6 +94,10 @@ impl FileCode {
             Self::Cpf04 => "CPF04",
             Self::Cpf05 => "CPF05",
         }
+    }
+
+    pub fn from_code(code: &str) -> Option<Self> {
+        [Self::Cpf01, Self::Cpf02, Self::Cpf03, Self::Cpf04, Self::Cpf05].into_iter().find(|known| known.code() == code)
     }
 
     pub fn display(self) -> &'static str {
@@ -213,7 +217,8 @@ pub struct Problem {
     pub element: &'static str,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ProblemKind {
     /// Against a CP-IS rule: 422.
     Rule,
@@ -265,6 +270,18 @@ pub struct UnreadableRecord {
     pub problems: Vec<Problem>,
     /// SHA-256 of what was sent, in a form that does not depend on white space: files are compared by it.
     pub digest: [u8; 32],
+}
+
+/// A record of an upload that was not loaded, as its authority is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedRecord {
+    /// In the order of the file, from 0.
+    pub position: usize,
+    /// `None` when it could not be read, for a sensitive record, and once its time is over.
+    pub nhs_number: Option<NhsNumber>,
+    pub code: RecordCode,
+    /// Empty for a sensitive record, and once its time is over.
+    pub problems: Vec<Problem>,
 }
 
 /// The place of an entry within a record of an HL7 v3 file, as [`PlanChange::entry`] and [`Problem::entry`] have it

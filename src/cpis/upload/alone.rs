@@ -1,4 +1,4 @@
-//! What can be said of a record by itself, whatever is stored of its child: for `$validate`, which looks nothing up.
+//! What can be said of a record by itself, whatever is stored of its child: for those who look nothing up.
 
 use chrono::NaiveDate;
 
@@ -13,13 +13,14 @@ use crate::cpis::{
 };
 
 impl Gateway {
-    /// Every problem that the record would have today if nothing were stored and its number were the right one.
+    /// [`judge_alone`] today, by this gateway's limits.
     pub fn judge_alone(&self, record: &RecordChange) -> Vec<Problem> {
         judge_alone(record, self.today(), &self.limits)
     }
 }
 
-fn judge_alone(record: &RecordChange, today: NaiveDate, limits: &Limits) -> Vec<Problem> {
+/// Every problem that the record would have on a day if nothing were stored and its number were the right one.
+pub fn judge_alone(record: &RecordChange, today: NaiveDate, limits: &Limits) -> Vec<Problem> {
     let nothing = StoredRecord::default();
     let birth_date = record.child.as_ref().map(|child| child.demographics.birth_date);
     let mut problems = one_put_per_type(&record.plans, |change| change.plan_type);

@@ -1,32 +1,49 @@
-//! An upload is applied: traced, judged record by record, written with its audit in one transaction (design 6).
+//! A change of an authority, small or large. One of few records is judged and applied with its answer and its audit in
+//! one transaction; one of many is staged (design 6).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    judge::{ChildWrite, PlanWrite, StoredRecord, Verdict, judge},
-    kept::Keeping,
+    answer::{Applied, KeptAnswer, LoadedRecord, NotApplied},
+    identity::{self, FileDigest},
+    kept::{Keeping, file_event, number_of, organization_event},
+    record::{Judging, write_organization},
+    staging::Ended,
+    turn,
 };
 use crate::{
     cpis::{
         gateway::{Error, Gateway},
         own_record::own_plan,
         types::{
-            NhsNumber, Organization, ShownPlan,
+            NhsNumber, Organization,
             audit::Interaction,
             caller::{Caller, RequestContext},
-            child::{AuthorityChild, Demographics, Trace},
-            upload::{Door, FileCode, OrganizationChange, Problem, ProblemKind, RecordChange, RecordCode, Warning},
+            child::Trace,
+            upload::{Door, FileCode, OrganizationChange, Problem, ReadRecord, RecordChange},
         },
     },
-    store::{self, StoreError, Tx, history::Recording, plan::VersionContent},
+    store::{
+        self, StoreError, Tx,
+        history::Recording,
+        upload::{Known, NewUpload},
+    },
 };
 
-/// One change of an authority: a Bundle, or a single interaction as a record of its own.
+/// One change of an authority: a Bundle, a file, or a single interaction as a record of its own.
 #[derive(Clone, Debug)]
 pub struct Upload {
+    pub head: UploadHead,
+    /// In the order of the file.
+    pub records: Vec<SentRecord>,
+}
+
+/// A change of an authority without its records.
+#[derive(Clone, Debug)]
+pub struct UploadHead {
+    pub id: Uuid,
     pub caller: Caller,
     pub context: RequestContext,
     pub interaction: Interaction,
@@ -35,99 +52,137 @@ pub struct Upload {
     pub all_or_nothing: bool,
     /// The authority's own entry, or why it could not be read.
     pub organization: Option<Result<OrganizationChange, Problem>>,
-    pub records: Vec<RecordChange>,
-    /// Records that could not be read: they count for the file's code and are kept with theirs.
-    pub unreadable: Vec<Unreadable>,
+    /// The authority's number of the file.
+    pub number: Option<i64>,
+    /// The MESH message that brought it.
+    pub mesh_message: Option<String>,
+    /// What the door needs to answer it without the file; JSON.
+    pub form: Option<String>,
 }
 
-/// A record that never became one.
+/// A record as it came. Its entries are numbered within it, the same by every door: the child is 0, its n-th plan n.
 #[derive(Clone, Debug)]
-pub struct Unreadable {
-    pub nhs_number: Option<NhsNumber>,
-    pub code: RecordCode,
-    /// Plain English, never a value that was sent.
-    pub reason: String,
+pub struct SentRecord {
+    pub record: ReadRecord,
+    /// What the door needs to answer it without the file; JSON.
+    pub form: Option<String>,
 }
 
-/// What became of an upload. When this exists, effect and audit are durable.
+impl From<ReadRecord> for SentRecord {
+    fn from(record: ReadRecord) -> Self {
+        Self { record, form: None }
+    }
+}
+
+impl From<RecordChange> for SentRecord {
+    fn from(change: RecordChange) -> Self {
+        ReadRecord::Change(change).into()
+    }
+}
+
+impl UploadHead {
+    /// Of a change that has nothing but records.
+    pub fn new(caller: Caller, context: RequestContext, interaction: Interaction, door: Door) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            caller,
+            context,
+            interaction,
+            door,
+            all_or_nothing: false,
+            organization: None,
+            number: None,
+            mesh_message: None,
+            form: None,
+        }
+    }
+
+    pub(super) fn authority(&self) -> i64 {
+        self.caller.organization.id
+    }
+
+    pub(super) fn as_new(&self, records: usize, identity: Option<[u8; 32]>) -> NewUpload {
+        NewUpload {
+            id: self.id,
+            authority: self.authority(),
+            door: self.door,
+            records,
+            number: self.number,
+            identity,
+            mesh_message: self.mesh_message.clone(),
+            form: self.form.clone(),
+        }
+    }
+}
+
+impl Upload {
+    /// What tells it from another file of the same number; nothing for one without a number.
+    fn identity(&self) -> Option<[u8; 32]> {
+        self.head.number?;
+        let mut digest = FileDigest::new();
+        self.records.iter().for_each(|sent| digest.add(&sent.record));
+        Some(identity::of_file(digest.finish(), self.head.organization.as_ref()))
+    }
+}
+
+/// What is known of an upload before it is judged.
 #[derive(Clone, Debug)]
-pub struct Applied {
-    pub id: Uuid,
-    pub code: FileCode,
-    pub organization: Option<Result<LoadedOrganization, Problem>>,
-    /// In the order of `Upload::records`. In a refused transaction the records that were good are not stored either.
-    pub records: Vec<Result<LoadedRecord, Vec<Problem>>>,
-    /// False when a transaction was refused: nothing is stored.
-    pub stored: bool,
+pub(super) enum Before {
+    /// It was answered: this is the upload.
+    Answered(i64),
+    /// CPF01, with the reason.
+    Refused(String),
+    New,
 }
 
-/// The authority after its own entry was applied.
-#[derive(Clone, Debug)]
-pub struct LoadedOrganization {
-    pub organization: Organization,
-    /// [`Change::Updated`] or [`Change::Unchanged`].
-    pub change: Change,
+/// An upload that was begun.
+pub enum Begun {
+    /// It was answered before, or its number can't be used.
+    Answered(Box<Applied>),
+    Going(Going),
 }
 
-/// A record that was loaded.
-#[derive(Clone, Debug)]
-pub struct LoadedRecord {
-    pub entries: Vec<LoadedEntry>,
-    pub warnings: Vec<Warning>,
+/// An upload that is to be staged.
+pub struct Going {
+    key: i64,
+    head: Arc<UploadHead>,
+    records: Vec<SentRecord>,
+    identity: Option<[u8; 32]>,
 }
 
-/// What one entry of a loaded record did.
-#[derive(Clone, Debug)]
-pub struct LoadedEntry {
-    pub entry: usize,
-    pub change: Change,
-    pub resource: LoadedResource,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    Created,
-    Updated,
-    Unchanged,
-    Deleted,
-    /// It was deleted before.
-    AlreadyDeleted,
-}
-
-#[derive(Clone, Debug)]
-pub enum LoadedResource {
-    Child(Box<AuthorityChild>),
-    Plan(Box<ShownPlan>),
+/// How an attempt to apply a change at once ended.
+enum Attempt {
+    Applied(Box<Applied>),
+    Before(Before),
+    /// Another change of the authority is under way.
+    Occupied,
+    /// A dead process has left something.
+    LeftOver,
 }
 
 /// A transaction is undone.
 struct Refused(Judged);
 
 /// Outcomes of organisation and records.
-#[derive(Clone)]
-pub(super) struct Judged {
-    pub organization: Option<Result<LoadedOrganization, Problem>>,
-    pub records: Vec<Result<LoadedRecord, Vec<Problem>>>,
+struct Judged {
+    organization: Option<Result<super::answer::LoadedOrganization, Problem>>,
+    records: Vec<Result<LoadedRecord, Vec<Problem>>>,
 }
 
 impl Judged {
     fn organization_refused(&self) -> bool {
         matches!(self.organization, Some(Err(_)))
     }
-
-    fn any_refused(&self) -> bool {
-        self.records.iter().any(Result::is_err) || self.organization_refused()
-    }
 }
 
-/// Where a change is applied: what stays the same over its records.
-struct Applying<'a> {
-    gateway: &'a Gateway,
-    upload: &'a Upload,
-    traces: &'a HashMap<NhsNumber, Trace>,
-    authority: Organization,
-    recording: Recording,
-    now: DateTime<Utc>,
+/// The code of a file of which so many records were loaded. The authority's own details are no record, but a file of
+/// which they were refused was not loaded whole.
+pub(super) fn file_code(loaded: usize, count: usize, organization_refused: bool, stored: bool) -> FileCode {
+    match if stored { loaded } else { 0 } {
+        loaded if loaded == count && stored && !organization_refused => FileCode::Cpf02,
+        0 => FileCode::Cpf04,
+        _ => FileCode::Cpf03,
+    }
 }
 
 impl Gateway {
@@ -136,25 +191,159 @@ impl Gateway {
     /// # Errors
     /// [`Error`].
     pub async fn own_number_of(&self, authority: &Organization, plan: Uuid) -> Result<Option<NhsNumber>, Error> {
+        Ok(self.own_numbers_of(authority, vec![plan]).await?.remove(&plan))
+    }
+
+    /// The numbers under which an authority sent the children of its own plans, by plan; other plans are not there.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn own_numbers_of(
+        &self,
+        authority: &Organization,
+        plans: Vec<Uuid>,
+    ) -> Result<HashMap<Uuid, NhsNumber>, Error> {
+        if plans.is_empty() {
+            return Ok(HashMap::new());
+        }
         let authority = authority.clone();
-        let read = self.store.read(move |conn| own_plan(conn, &authority, plan));
-        Ok(read.await?.map(|(_, child)| child.nhs_number))
+        let read = self.store.read(move |conn| {
+            let mut numbers = HashMap::new();
+            for plan in plans {
+                if let Some((_, child)) = own_plan(conn, &authority, plan)? {
+                    numbers.insert(plan, child.nhs_number);
+                }
+            }
+            Ok(numbers)
+        });
+        Ok(read.await?)
     }
 
     /// Judges and applies an upload. Effect, answer and audit are durable when this returns.
     ///
     /// # Errors
-    /// [`Error::DemographicsUnavailable`] (CPF05) or [`Error`]: then nothing is stored.
+    /// [`Error::DemographicsUnavailable`] (CPF05), [`Error::Occupied`] or [`Error`]: then nothing is stored.
     pub async fn upload(&self, upload: Upload) -> Result<Applied, Error> {
-        let readable = upload.records.iter().map(|record| record.nhs_number);
-        // Traced too: of a restricted child nothing may be kept, however its record is refused.
-        let unreadable = upload.unreadable.iter().filter_map(|record| record.nhs_number);
-        let mut numbers: Vec<NhsNumber> = readable.chain(unreadable).collect();
+        if upload.records.len() > self.uploads.batch_records {
+            return self.upload_in_stages(upload).await;
+        }
+        let identity = upload.identity();
+        let upload = Arc::new(upload);
+        if let Some(known) = self.known_before(&upload.head, identity).await? {
+            return self.before(&upload.head, known).await;
+        }
+        let mut numbers: Vec<NhsNumber> = upload.records.iter().filter_map(|sent| number_of(&sent.record)).collect();
+        let traces = Arc::new(self.traces(&mut numbers).await?);
+        let patience = self.patience();
+        loop {
+            let (gateway, upload, traces, numbers) = (self.clone(), upload.clone(), traces.clone(), numbers.clone());
+            let head = upload.head.clone();
+            let attempt = self.store.write(numbers, move |tx| gateway.apply_in(tx, &upload, &traces, identity));
+            match attempt.await? {
+                Attempt::Applied(applied) => return Ok(*applied),
+                Attempt::Before(known) => return self.before(&head, known).await,
+                Attempt::Occupied => self.wait_for_turn(head.authority(), patience).await?,
+                Attempt::LeftOver => self.discard_left_over(head.authority(), patience).await?,
+            }
+        }
+    }
+
+    /// [`Gateway::upload`] of one that is staged whatever its size.
+    ///
+    /// # Errors
+    /// As [`Gateway::upload`].
+    pub async fn upload_in_stages(&self, upload: Upload) -> Result<Applied, Error> {
+        match self.begin_upload(upload).await? {
+            Begun::Answered(applied) => Ok(*applied),
+            Begun::Going(going) => self.finish_upload(going).await,
+        }
+    }
+
+    /// Makes an upload known that is then staged: when this returns, its status can be asked for, unless it is answered.
+    ///
+    /// # Errors
+    /// [`Error`] when the store fails.
+    pub async fn begin_upload(&self, upload: Upload) -> Result<Begun, Error> {
+        let identity = upload.identity();
+        let Upload { head, records } = upload;
+        if let Some(known) = self.known_before(&head, identity).await? {
+            return Ok(Begun::Answered(Box::new(self.before(&head, known).await?)));
+        }
+        let key = self.begin_staging(&head, records.len(), identity).await?;
+        Ok(Begun::Going(Going { key, head: Arc::new(head), records, identity }))
+    }
+
+    /// Stages and applies an upload that was begun.
+    ///
+    /// # Errors
+    /// As [`Gateway::upload`].
+    pub async fn finish_upload(&self, going: Going) -> Result<Applied, Error> {
+        let Going { key, head, records, identity } = going;
+        let count = records.len();
+        let ended = self.stage(key, head.clone(), Box::new(records.into_iter()), count, identity, None).await?;
+        self.ended(&head, ended).await
+    }
+
+    /// The answer of an upload that was staged.
+    async fn ended(&self, head: &UploadHead, ended: Ended) -> Result<Applied, Error> {
+        match ended {
+            Ended::Final { key, repeated } => Ok(self.final_answer(key, repeated).await?),
+            Ended::NotApplied(NotApplied::Refused(reason)) => Ok(refused_file(head.id, reason)),
+            Ended::NotApplied(NotApplied::Cancelled) => Ok(refused_file(head.id, CANCELLED.to_owned())),
+            Ended::NotApplied(NotApplied::Demographics) => Err(Error::DemographicsUnavailable),
+            Ended::NotApplied(NotApplied::Occupied | NotApplied::Failed) => Err(Error::Occupied),
+        }
+    }
+
+    async fn before(&self, head: &UploadHead, known: Before) -> Result<Applied, Error> {
+        match known {
+            Before::Answered(key) => self.final_answer(key, true).await,
+            Before::Refused(reason) => Ok(refused_file(head.id, reason)),
+            Before::New => Err(Error::Fault(StoreError::Corrupt("an upload"))),
+        }
+    }
+
+    /// The answer of a file that is known, asked without a lock: a repeated file needs no turn, and no demographics.
+    pub(super) async fn known_before(
+        &self,
+        head: &UploadHead,
+        identity: Option<[u8; 32]>,
+    ) -> Result<Option<Before>, Error> {
+        if head.number.is_none() && head.mesh_message.is_none() {
+            return Ok(None);
+        }
+        let (gateway, head) = (self.clone(), head.clone());
+        let before = self.store.read(move |conn| gateway.what_is_known(conn, &head, identity)).await?;
+        Ok(Some(before).filter(|before| !matches!(before, Before::New)))
+    }
+
+    /// What is known of an upload: to be asked under the authority's lease before anything is judged.
+    pub(super) fn what_is_known(
+        &self,
+        conn: &mut store::Conn,
+        head: &UploadHead,
+        identity: Option<[u8; 32]>,
+    ) -> Result<Before, StoreError> {
+        if let Some(message) = &head.mesh_message
+            && let Some(key) = store::upload::of_message(conn, head.authority(), message)?
+        {
+            return Ok(Before::Answered(key));
+        }
+        let (Some(number), Some(identity)) = (head.number, identity) else { return Ok(Before::New) };
+        Ok(match store::upload::known(conn, head.authority(), number, &identity)? {
+            Known::Same(key) => Before::Answered(key),
+            Known::Other => Before::Refused(NUMBER_USED.to_owned()),
+            Known::OutOfOrder => Before::Refused(OUT_OF_ORDER.to_owned()),
+            Known::New { .. } => Before::New,
+        })
+    }
+
+    /// What demographics know of these numbers, which are put in order, each once.
+    pub(super) async fn traces(&self, numbers: &mut Vec<NhsNumber>) -> Result<HashMap<NhsNumber, Trace>, Error> {
+        // Those of unreadable records too: of a restricted child nothing may be kept, however its record is refused.
         numbers.sort_unstable();
         numbers.dedup();
-        let traces = self.trace(&numbers).await?;
-        let gateway = self.clone();
-        Ok(self.store.write(numbers, move |tx| gateway.apply_in(tx, &upload, &traces)).await?)
+        self.trace(numbers).await
     }
 
     fn apply_in(
@@ -162,214 +351,140 @@ impl Gateway {
         tx: &mut Tx<'_>,
         upload: &Upload,
         traces: &HashMap<NhsNumber, Trace>,
-    ) -> Result<Applied, StoreError> {
+        identity: Option<[u8; 32]>,
+    ) -> Result<Attempt, StoreError> {
+        let head = &upload.head;
         let now = self.clock.now();
-        let (id, now_ms) = (Uuid::new_v4(), now.timestamp_millis());
-        let authority = upload.caller.organization.id;
+        let now_ms = now.timestamp_millis();
+        let authority = head.authority();
+        if !store::lease::pass(tx.conn, &turn::lease_of(authority), now)? {
+            return Ok(Attempt::Occupied);
+        }
+        if !store::upload::left_over(tx.conn, authority)?.is_empty() {
+            return Ok(Attempt::LeftOver);
+        }
         store::organization::lock(tx.conn, authority)?;
+        match self.what_is_known(tx.conn, head, identity)? {
+            Before::New => self.count_gap(tx.conn, head, identity)?,
+            known => return Ok(Attempt::Before(known)),
+        }
         let authority = store::organization::get(tx.conn, authority)?;
-        let count = upload.records.len() + upload.unreadable.len();
-        let key = store::upload::begin(tx.conn, id, authority.id, upload.door, count, now_ms)?;
+        let count = upload.records.len();
+        let key = store::upload::begin(tx.conn, &head.as_new(count, identity), store::upload::APPLIED, now_ms)?;
+        let recording = Recording::begin(tx.conn, authority.id, key, now_ms)?;
+        let mut judging = Judging { gateway: self, traces, authority, recording, now, shows: true };
         let applied = tx.savepoint(|tx| {
-            let recording = Recording::begin(tx.conn, authority.id, key, now_ms)?;
-            let mut applying = Applying { gateway: self, upload, traces, authority, recording, now };
-            let judged = applying.all(tx)?;
-            let refused = upload.all_or_nothing && (judged.any_refused() || !upload.unreadable.is_empty());
+            let judged = all(&mut judging, tx, upload)?;
+            let refused =
+                head.all_or_nothing && (judged.organization_refused() || judged.records.iter().any(Result::is_err));
             Ok(if refused { Err(Refused(judged)) } else { Ok(judged) })
         })?;
         let (stored, judged) = match applied {
             Ok(judged) => (true, judged),
             Err(Refused(judged)) => (false, judged),
         };
-        let loaded = if stored { judged.records.iter().filter(|record| record.is_ok()).count() } else { 0 };
-        // The authority's own details are no record, but a file of which they were refused was not loaded whole.
-        let code = match loaded {
-            loaded if loaded == count && stored && !judged.organization_refused() => FileCode::Cpf02,
-            0 => FileCode::Cpf04,
-            _ => FileCode::Cpf03,
-        };
-        store::upload::answer(tx.conn, key, code)?;
-        let keeping = Keeping { upload, judged: &judged, stored, traces, id, now };
-        keeping.records(tx, key)?;
-        keeping.audit(tx)?;
-        Ok(Applied { id, code, organization: judged.organization, records: judged.records, stored })
-    }
-}
-
-impl Applying<'_> {
-    /// The authority's own entry first, then every record.
-    fn all(&mut self, tx: &mut Tx<'_>) -> Result<Judged, StoreError> {
-        let organization = match &self.upload.organization {
-            Some(Ok(change)) => Some(self.organization(tx, change)?),
-            Some(Err(problem)) => Some(Err(problem.clone())),
-            None => None,
-        };
-        let mut records = Vec::with_capacity(self.upload.records.len());
-        for record in &self.upload.records {
-            records.push(tx.savepoint(|tx| self.record(tx, record))?);
-        }
-        Ok(Judged { organization, records })
+        let loaded = judged.records.iter().filter(|record| record.is_ok()).count();
+        let code = file_code(loaded, count, judged.organization_refused(), stored);
+        let kept = KeptAnswer::Final { organization: KeptAnswer::organization(judged.organization.as_ref()), stored };
+        store::upload::answer(tx.conn, key, code, &kept.write()?)?;
+        self.keep(tx, upload, &judged, Keeping { head, traces, now }, key, stored)?;
+        self.confirm(tx, head, code, now_ms)?;
+        Ok(Attempt::Applied(Box::new(Applied {
+            id: head.id,
+            code,
+            reason: None,
+            organization: judged.organization,
+            records: judged.records,
+            stored,
+            repeated: false,
+        })))
     }
 
-    fn organization(
-        &mut self,
-        tx: &mut Tx<'_>,
-        change: &OrganizationChange,
-    ) -> Result<Result<LoadedOrganization, Problem>, StoreError> {
-        if !change.precondition.holds(Some(self.authority.version)) {
-            return Ok(Err(Problem {
-                entry: change.entry,
-                code: RecordCode::Cpr07,
-                kind: ProblemKind::Version,
-                reason: change.precondition.unmet().to_owned(),
-                element: "",
-            }));
-        }
-        let same = change.name.as_ref().is_none_or(|name| *name == self.authority.name)
-            && change.office_phone == self.authority.office_phone
-            && Some(&change.duty_phone) == self.authority.duty_phone.as_ref();
-        if !same {
-            store::organization::update(tx.conn, self.authority.id, change, self.now.timestamp_millis())?;
-            self.authority = store::organization::get(tx.conn, self.authority.id)?;
-        }
-        let change = if same { Change::Unchanged } else { Change::Updated };
-        Ok(Ok(LoadedOrganization { organization: self.authority.clone(), change }))
-    }
-
-    fn record(&self, tx: &mut Tx<'_>, record: &RecordChange) -> Result<Result<LoadedRecord, Vec<Problem>>, StoreError> {
-        let child = store::person::child(tx.conn, &record.nhs_number)?;
-        let persons = child.map(|child| child.persons).unwrap_or_default();
-        let children = store::child::of_authority(tx.conn, self.authority.id, &persons)?;
-        let keys: Vec<i64> = children.iter().map(|child| child.id).collect();
-        let held = store::plan::of_children(tx.conn, &keys)?;
-        let exact = children.iter().find(|child| child.nhs_number == record.nhs_number);
-        let stored = StoredRecord {
-            child: exact.or(children.last()).cloned(),
-            plans: held.iter().map(|held| held.plan.clone()).collect(),
-        };
-        let trace = self.traces.get(&record.nhs_number).cloned().unwrap_or(Trace::NotTraced);
-        let (today, limits) = (self.gateway.calendar.day_of(self.now), &self.gateway.limits);
-        let verdict = judge(record, &stored, &trace, today, limits, self.authority.duty_phone.is_some());
-        let verdict = match verdict {
-            Ok(verdict) => verdict,
-            Err(problems) => return Ok(Err(problems)),
-        };
-        let plan_keys: HashMap<Uuid, i64> = held.iter().map(|held| (held.plan.id, held.key)).collect();
-        let writing = Writing { applying: self, stored: &stored, exact_child: exact, plan_keys: &plan_keys };
-        Ok(Ok(writing.write(tx, record, verdict, &trace)?))
-    }
-}
-
-/// One accepted record on its way into the store.
-struct Writing<'a> {
-    applying: &'a Applying<'a>,
-    stored: &'a StoredRecord,
-    /// The authority's child under exactly the number sent.
-    exact_child: Option<&'a AuthorityChild>,
-    plan_keys: &'a HashMap<Uuid, i64>,
-}
-
-impl Writing<'_> {
-    fn write(
+    fn keep(
         &self,
         tx: &mut Tx<'_>,
-        record: &RecordChange,
-        verdict: Verdict,
-        trace: &Trace,
-    ) -> Result<LoadedRecord, StoreError> {
-        let mut entries = Vec::new();
-        let mut child_key = self.exact_child.map(|child| child.id);
-        let creates = verdict.plans.iter().any(|write| matches!(write, PlanWrite::Create { .. }));
-        let keeps_child = verdict.child.as_ref().is_some_and(|child| child.changed || self.exact_child.is_some());
-        if keeps_child || (creates && child_key.is_none()) {
-            let person = store::person::find_or_create(tx.conn, &record.nhs_number)?;
-            if let Trace::Found(traced) = trace
-                && person.traced_birth_date != Some(traced.birth_date)
-            {
-                store::person::set_traced_birth_date(tx.conn, person.id, traced.birth_date)?;
-            }
-            let key = store::child::find_or_create_key(tx.conn, self.applying.authority.id, person.id)?;
-            child_key = Some(key);
-            if let Some(entry) = self.child(tx, key, verdict.child)? {
-                entries.push(entry);
-            }
-        } else if let (Some(write), Some(child)) = (verdict.child, &self.stored.child) {
-            // An end or a delete under a number that can't be verified: the child stays as it is under the one on file.
-            let resource = LoadedResource::Child(Box::new(child.clone()));
-            entries.push(LoadedEntry { entry: write.entry, change: Change::Unchanged, resource });
-        }
-        for write in verdict.plans {
-            entries.push(self.plan(tx, child_key, write)?);
-        }
-        entries.sort_by_key(|entry| entry.entry);
-        Ok(LoadedRecord { entries, warnings: verdict.warnings })
-    }
-
-    /// The child's own data; a child first sent under an older number is copied to the new one.
-    fn child(&self, tx: &mut Tx<'_>, key: i64, write: Option<ChildWrite>) -> Result<Option<LoadedEntry>, StoreError> {
-        let known = self.exact_child.is_some();
-        let (entry, demographics, local_id, changed) = match (write, &self.stored.child) {
-            (Some(write), _) => (Some(write.entry), write.demographics, write.local_id, write.changed || !known),
-            (None, Some(child)) => (None, child.demographics.clone(), child.local_id.clone(), !known),
-            (None, None) => return Err(StoreError::Corrupt("a plan without a child")),
-        };
-        if changed {
-            self.add_child_version(tx, key, &demographics, local_id.as_deref())?;
-        }
-        let Some(entry) = entry else { return Ok(None) };
-        let owned = store::child::get(tx.conn, key)?.ok_or(StoreError::Corrupt("authority_child"))?;
-        let change = match (known, changed) {
-            (false, _) => Change::Created,
-            (true, true) => Change::Updated,
-            (true, false) => Change::Unchanged,
-        };
-        Ok(Some(LoadedEntry { entry, change, resource: LoadedResource::Child(Box::new(owned.child)) }))
-    }
-
-    fn add_child_version(
-        &self,
-        tx: &mut Tx<'_>,
+        upload: &Upload,
+        judged: &Judged,
+        keeping: Keeping<'_>,
         key: i64,
-        demographics: &Demographics,
-        local_id: Option<&str>,
+        stored: bool,
     ) -> Result<(), StoreError> {
-        store::child::add_version(tx.conn, key, demographics, local_id, self.applying.recording)?;
+        let (head, now, now_ms) = (&upload.head, keeping.now, keeping.now.timestamp_millis());
+        let (mut kept, mut resolved) = (Vec::new(), Vec::new());
+        for (position, (sent, outcome)) in upload.records.iter().zip(&judged.records).enumerate() {
+            kept.push(keeping.record(position, sent, outcome, !stored)?);
+            tx.append_audit(now, keeping.record_event(&sent.record, outcome, !stored))?;
+            if outcome.is_ok() && stored {
+                resolved.extend(number_of(&sent.record));
+            }
+        }
+        store::upload::add_records(tx.conn, key, &kept, now_ms)?;
+        store::upload::resolve(tx.conn, head.authority(), key, &resolved, now_ms)?;
+        if let Some(organization) = &judged.organization {
+            tx.append_audit(now, organization_event(head, organization, !stored))?;
+        }
+        if let Some(event) = file_event(head, upload.records.len(), stored) {
+            tx.append_audit(now, event)?;
+        }
         Ok(())
     }
 
-    fn plan(&self, tx: &mut Tx<'_>, child: Option<i64>, write: PlanWrite) -> Result<LoadedEntry, StoreError> {
-        let recording = self.applying.recording;
-        let entry = write.entry();
-        let (id, change) = match write {
-            PlanWrite::Create { plan_type, period, local_id, .. } => {
-                let child = child.ok_or(StoreError::Corrupt("a plan without a child"))?;
-                let id = Uuid::new_v4();
-                let content = VersionContent { period, local_id: local_id.as_ref(), deleted: false };
-                store::plan::create(tx.conn, child, id, plan_type, content, recording)?;
-                (id, Change::Created)
-            }
-            PlanWrite::Update { id, period, local_id, .. } => {
-                let content = VersionContent { period, local_id: local_id.as_ref(), deleted: false };
-                store::plan::add_version(tx.conn, self.key_of(id)?, content, recording)?;
-                (id, Change::Updated)
-            }
-            PlanWrite::Delete { id, .. } => {
-                let plan = self.stored.plans.iter().find(|plan| plan.id == id).ok_or(StoreError::Corrupt("plan"))?;
-                let content = VersionContent { period: plan.period, local_id: plan.local_id.as_ref(), deleted: true };
-                store::plan::add_version(tx.conn, self.key_of(id)?, content, recording)?;
-                (id, Change::Deleted)
-            }
-            PlanWrite::Unchanged { id, .. } => (id, Change::Unchanged),
-            PlanWrite::AlreadyDeleted { id, .. } => (id, Change::AlreadyDeleted),
-        };
-        let held = store::plan::find(tx.conn, id)?.ok_or(StoreError::Corrupt("plan"))?;
-        let owned = store::child::get(tx.conn, held.child_id)?.ok_or(StoreError::Corrupt("authority_child"))?;
-        let applying = self.applying;
-        let shown = applying.gateway.own(tx.conn, &applying.authority, &owned.child, held)?;
-        Ok(LoadedEntry { entry, change, resource: LoadedResource::Plan(Box::new(shown)) })
+    /// Keeps that the authority has confirmed what it shares, if it has.
+    pub(super) fn confirm(
+        &self,
+        tx: &mut Tx<'_>,
+        head: &UploadHead,
+        code: FileCode,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        match code {
+            FileCode::Cpf02 | FileCode::Cpf03 => store::upload::confirm(tx.conn, head.authority(), now_ms),
+            FileCode::Cpf01 | FileCode::Cpf04 | FileCode::Cpf05 => Ok(()),
+        }
     }
 
-    fn key_of(&self, id: Uuid) -> Result<i64, StoreError> {
-        self.plan_keys.get(&id).copied().ok_or(StoreError::Corrupt("plan"))
+    /// Counts the numbers that were left out before a file's.
+    pub(super) fn count_gap(
+        &self,
+        conn: &mut store::Conn,
+        head: &UploadHead,
+        identity: Option<[u8; 32]>,
+    ) -> Result<(), StoreError> {
+        let (Some(number), Some(identity)) = (head.number, identity) else { return Ok(()) };
+        if let Known::New { gap } = store::upload::known(conn, head.authority(), number, &identity)?
+            && gap > 0
+        {
+            self.uploads.counts.skipped(gap);
+            tracing::warn!(authority = %head.caller.organization.ods.as_str(), gap, "file numbers were left out");
+        }
+        Ok(())
     }
 }
+
+/// The authority's own entry first, then every record.
+fn all(judging: &mut Judging<'_>, tx: &mut Tx<'_>, upload: &Upload) -> Result<Judged, StoreError> {
+    let organization = match &upload.head.organization {
+        Some(Ok(change)) => Some(write_organization(tx, &judging.authority, change, judging.now)?),
+        Some(Err(problem)) => Some(Err(problem.clone())),
+        None => None,
+    };
+    if let Some(Ok(loaded)) = &organization {
+        judging.authority = loaded.organization.clone();
+    }
+    let mut records = Vec::with_capacity(upload.records.len());
+    for sent in &upload.records {
+        records.push(judging.record(tx, &sent.record)?);
+    }
+    Ok(Judged { organization, records })
+}
+
+/// The answer to a file that was not judged: CPF01.
+fn refused_file(id: Uuid, reason: String) -> Applied {
+    let (code, reason) = (FileCode::Cpf01, Some(reason));
+    Applied { id, code, reason, organization: None, records: Vec::new(), stored: false, repeated: false }
+}
+
+const NUMBER_USED: &str = "This file number was used already, with other content. Send the file under a new number.";
+const OUT_OF_ORDER: &str =
+    "Files are out of order: one with a higher number came before. Send the file again under a new number.";
+const CANCELLED: &str = "The upload was cancelled. Nothing of it was stored.";

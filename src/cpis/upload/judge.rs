@@ -5,6 +5,7 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::{
+    answer::SENSITIVE,
     meant::{Resolved, Target, resolve_delete, resolve_put, rule},
     relations::{among_plans, each_plan_once, no_delete_and_put_of_one_key, one_put_per_type},
 };
@@ -238,10 +239,7 @@ fn verify(record: &RecordChange, stored: &StoredRecord, trace: &Trace) -> Option
             RecordCode::Cpr01,
             "No person has this NHS number. Trace the child again, then send the right number.",
         ),
-        Trace::Restricted => refuse(
-            RecordCode::Cpr02,
-            "The record of this NHS number is sensitive: nothing can be shared about it here.",
-        ),
+        Trace::Restricted => refuse(RecordCode::Cpr02, SENSITIVE),
         Trace::Superseded(_) => {
             refuse(RecordCode::Cpr05, "This NHS number was replaced. Trace the child again, then send the new number.")
         }

@@ -4,27 +4,28 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
-use super::apply::{Change, Judged, LoadedEntry, LoadedRecord, LoadedResource, Upload};
+use super::{
+    answer::{self, Change, LoadedEntry, LoadedOrganization, LoadedRecord, LoadedRef},
+    apply::{SentRecord, UploadHead},
+};
 use crate::{
     cpis::types::{
         NhsNumber,
         audit::{EntityRef, Interaction, Outcome, QueryResult, RequestEvent},
         child::Trace,
-        upload::{Door, PlanAction, PlanChange, Problem, ProblemKind, RecordChange, RecordCode},
+        upload::{Door, PlanAction, PlanChange, Problem, ProblemKind, ReadRecord, RecordCode},
     },
-    store::{self, StoreError, Tx},
+    store::{StoreError, upload::KeptRecord},
 };
+
+/// Words for a record that was good, of a transaction that was refused.
+pub(super) const UNDONE: &str = "Another record of the transaction was refused.";
 
 /// What is kept of an upload beside its effect: answers and audit.
 pub(super) struct Keeping<'a> {
-    pub upload: &'a Upload,
-    pub judged: &'a Judged,
-    /// False when a transaction was refused.
-    pub stored: bool,
+    pub head: &'a UploadHead,
     pub traces: &'a HashMap<NhsNumber, Trace>,
-    pub id: Uuid,
     pub now: DateTime<Utc>,
 }
 
@@ -34,85 +35,65 @@ impl Keeping<'_> {
         matches!(self.traces.get(number), Some(Trace::Restricted))
     }
 
-    /// Keeps each record's answer by its position.
-    pub fn records(&self, tx: &mut Tx<'_>, key: i64) -> Result<(), StoreError> {
-        let readable = self.upload.records.iter().zip(&self.judged.records).map(|(record, outcome)| {
-            let (code, reason) = match outcome {
-                Ok(_) if self.stored => return (RecordCode::Cpr06, None),
-                Ok(_) => (RecordCode::Cpr07, "Another record of the transaction was refused.".to_owned()),
-                Err(problems) => {
-                    let reasons: Vec<&str> = problems.iter().map(|problem| problem.reason.as_str()).collect();
-                    (code_of(problems), reasons.join(" "))
-                }
-            };
-            (code, Some((record.nhs_number, reason)))
-        });
-        let unreadable = self.upload.unreadable.iter().map(|unreadable| {
-            let about = unreadable.nhs_number.map(|number| (number, unreadable.reason.clone()));
-            (unreadable.code, about)
-        });
-        for (position, (code, about)) in readable.chain(unreadable).enumerate() {
-            let about = about.as_ref().filter(|(number, _)| !self.is_withheld(number));
-            let about = about.map(|(number, reason)| (number, reason.as_str()));
-            store::upload::add_record(tx.conn, key, position, code, about, self.now.timestamp_millis())?;
-        }
-        Ok(())
-    }
-
-    /// One event a record, and one for the file; a single interaction is its one record's event.
-    pub fn audit(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        for (record, outcome) in self.upload.records.iter().zip(&self.judged.records) {
-            tx.append_audit(self.now, self.record_event(record, outcome))?;
-        }
-        for unreadable in &self.upload.unreadable {
-            let mut event = self.event(self.upload.interaction);
-            event.patient = unreadable.nhs_number;
-            self.refuse_record(&mut event, ProblemKind::Rule);
-            tx.append_audit(self.now, event)?;
-        }
-        if let Some(organization) = &self.judged.organization {
-            let mut event = self.event(Interaction::Update);
-            let ods = self.upload.caller.organization.ods.as_str().to_owned();
-            let loaded = organization.as_ref().ok().filter(|_| self.stored);
-            let version = loaded.map(|loaded| loaded.organization.version);
-            event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: ods, version });
-            if loaded.is_none() {
-                refuse(&mut event, organization.as_ref().err().map_or(ProblemKind::Rule, |problem| problem.kind));
-            }
-            tx.append_audit(self.now, event)?;
-        }
-        if self.upload.door == Door::Bundle {
-            let mut event = self.event(self.upload.interaction);
-            let rows = self.upload.records.len() + self.upload.unreadable.len();
-            let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-            event.result = Some(QueryResult { rows, first: None, last: None });
-            if !self.stored {
-                refuse(&mut event, ProblemKind::Rule);
-            }
-            tx.append_audit(self.now, event)?;
-        }
-        Ok(())
-    }
-
-    fn event(&self, interaction: Interaction) -> RequestEvent {
-        let mut event = RequestEvent::new(interaction, &self.upload.caller, &self.upload.context);
-        event.upload = Some(self.id);
-        event
-    }
-
-    fn record_event(&self, record: &RecordChange, outcome: &Result<LoadedRecord, Vec<Problem>>) -> RequestEvent {
-        let interaction = match outcome {
-            Ok(loaded) => interaction_of(loaded.entries.iter().map(|entry| entry.change)),
-            Err(_) if self.upload.door == Door::Interaction => self.upload.interaction,
-            Err(_) => interaction_of(record.plans.iter().map(asked_change)),
+    /// A record's answer; `undone` when its transaction was refused.
+    pub fn record(
+        &self,
+        position: usize,
+        sent: &SentRecord,
+        outcome: &Result<LoadedRecord, Vec<Problem>>,
+        undone: bool,
+    ) -> Result<KeptRecord, StoreError> {
+        let number = number_of(&sent.record);
+        let mut kept = KeptRecord {
+            position,
+            code: RecordCode::Cpr06,
+            nhs_number: None,
+            reason: None,
+            answer: Some(answer::write(outcome)?),
+            form: sent.form.clone(),
         };
-        let mut event = self.event(interaction);
-        event.patient = Some(record.nhs_number);
         match outcome {
-            Ok(loaded) if self.stored => event.entity = loaded.entries.last().map(entity_of),
+            Ok(_) if !undone => return Ok(kept),
+            Ok(_) => {
+                kept.code = RecordCode::Cpr07;
+                kept.reason = Some(UNDONE.to_owned());
+                kept.answer = Some(answer::undone()?);
+            }
+            Err(problems) => {
+                let reasons: Vec<&str> = problems.iter().map(|problem| problem.reason.as_str()).collect();
+                kept.code = code_of(problems);
+                kept.reason = Some(reasons.join(" "));
+            }
+        }
+        kept.nhs_number = number;
+        if number.is_some_and(|number| self.is_withheld(&number)) {
+            (kept.nhs_number, kept.reason, kept.answer) = (None, None, None);
+        } else if number.is_none() {
+            kept.reason = None;
+        }
+        Ok(kept)
+    }
+
+    /// The event of a record.
+    pub fn record_event(
+        &self,
+        sent: &ReadRecord,
+        outcome: &Result<LoadedRecord, Vec<Problem>>,
+        undone: bool,
+    ) -> RequestEvent {
+        let interaction = match (sent, outcome) {
+            (ReadRecord::Unreadable(_), _) => self.head.interaction,
+            (_, Ok(loaded)) => interaction_of(loaded.entries.iter().map(|entry| entry.change)),
+            (_, Err(_)) if self.head.door == Door::Interaction => self.head.interaction,
+            (ReadRecord::Change(record), Err(_)) => interaction_of(record.plans.iter().map(asked_change)),
+        };
+        let mut event = event(self.head, interaction);
+        event.patient = number_of(sent);
+        match (sent, outcome) {
+            (_, Ok(loaded)) if !undone => event.entity = loaded.entries.last().map(entity_of),
             // What a refused transaction made is undone: it has no id to be named by.
-            Ok(_) => self.refuse_record(&mut event, ProblemKind::Rule),
-            Err(problems) => self.refuse_record(&mut event, kind_of(problems)),
+            (_, Ok(_)) | (ReadRecord::Unreadable(_), _) => self.refuse_record(&mut event, ProblemKind::Rule),
+            (_, Err(problems)) => self.refuse_record(&mut event, kind_of(problems)),
         }
         event
     }
@@ -125,6 +106,51 @@ impl Keeping<'_> {
             event.request_line = event.request_line.split(' ').next().unwrap_or_default().to_owned();
         }
     }
+}
+
+/// The number that a record is about.
+pub(super) fn number_of(record: &ReadRecord) -> Option<NhsNumber> {
+    match record {
+        ReadRecord::Change(change) => Some(change.nhs_number),
+        ReadRecord::Unreadable(unreadable) => unreadable.nhs_number,
+    }
+}
+
+/// The event of the authority's own entry.
+pub(super) fn organization_event(
+    head: &UploadHead,
+    judged: &Result<LoadedOrganization, Problem>,
+    undone: bool,
+) -> RequestEvent {
+    let mut event = event(head, Interaction::Update);
+    let ods = head.caller.organization.ods.as_str().to_owned();
+    let loaded = judged.as_ref().ok().filter(|_| !undone);
+    let version = loaded.map(|loaded| loaded.organization.version);
+    event.entity = Some(EntityRef { resource: "Organization".to_owned(), id: ods, version });
+    if loaded.is_none() {
+        refuse(&mut event, judged.as_ref().err().map_or(ProblemKind::Rule, |problem| problem.kind));
+    }
+    event
+}
+
+/// The event of the whole file; a single interaction is its one record's event, and has none.
+pub(super) fn file_event(head: &UploadHead, records: usize, stored: bool) -> Option<RequestEvent> {
+    if head.door == Door::Interaction {
+        return None;
+    }
+    let mut event = event(head, head.interaction);
+    event.result = Some(QueryResult { rows: i64::try_from(records).unwrap_or(i64::MAX), first: None, last: None });
+    if !stored {
+        refuse(&mut event, ProblemKind::Rule);
+    }
+    Some(event)
+}
+
+/// An event of an upload, naming it.
+pub(super) fn event(head: &UploadHead, interaction: Interaction) -> RequestEvent {
+    let mut event = RequestEvent::new(interaction, &head.caller, &head.context);
+    event.upload = Some(head.id);
+    event
 }
 
 /// The code that stands for a refused record.
@@ -170,14 +196,9 @@ fn interaction_of(changes: impl Iterator<Item = Change>) -> Interaction {
 }
 
 fn entity_of(entry: &LoadedEntry) -> EntityRef {
-    match &entry.resource {
-        LoadedResource::Child(child) => EntityRef {
-            resource: "Patient".to_owned(),
-            id: child.nhs_number.as_str().to_owned(),
-            version: Some(child.version),
-        },
-        LoadedResource::Plan(shown) => {
-            EntityRef { resource: "Flag".to_owned(), id: shown.plan.id.to_string(), version: Some(shown.plan.version) }
-        }
-    }
+    let (resource, id) = match &entry.of {
+        LoadedRef::Child(number) => ("Patient", number.as_str().to_owned()),
+        LoadedRef::Plan(id) => ("Flag", id.to_string()),
+    };
+    EntityRef { resource: resource.to_owned(), id, version: Some(entry.version) }
 }

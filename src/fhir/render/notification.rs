@@ -356,6 +356,7 @@ mod tests {
             id: Uuid::from_u128(0x77),
             plan_type: PlanType::ChildProtection,
             period: PlanPeriod::new("2020-01-01".parse().unwrap(), Some("2026-02-28".parse().unwrap())).unwrap(),
+            ended: None,
             local_id: None,
             version: 3,
             deleted: false,
@@ -379,8 +380,15 @@ mod tests {
         let named = (Uuid::from_u128(0x77), PlanType::ChildProtection);
         let notice =
             Notice::RecordEnded { nhs_number: nhs("9990000018"), reason: EndedReason::Adult, plan: Some(named) };
-        let shown =
-            ShownPlan { plan, active: false, closes: None, settled: false, nhs_number: nhs("9990000018"), authority };
+        let shown = ShownPlan {
+            plan,
+            active: false,
+            closes: None,
+            settled: false,
+            nhs_number: nhs("9990000018"),
+            authority,
+            last_confirmed: None,
+        };
         event(14, notice, Named::Plan((!deleted).then(|| Box::new(shown))))
     }
 

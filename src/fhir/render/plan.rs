@@ -1,12 +1,12 @@
 //! A plan as `Flag`, `CarePlan` and `CareTeam`, which share its id (design 2 and 3), and in the shape of the
 //! Patient Flag API (examples.md 8).
 
-use chrono::{DateTime, NaiveDate, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::{View, nhs_identifier, ods_identifier, organization_reference, patient_reference};
 use crate::{
-    cpis::types::{Organization, ShownPlan},
+    cpis::types::{Organization, ShownPlan, plan::last_changed},
     fhir::{
         datatype::{Annotation, CodeableConcept, Coding, ContactPoint, Extension, Identifier, Meta, Period, Reference},
         resource::{CarePlan, CareTeam, Flag, Provenance, ProvenanceAgent},
@@ -166,21 +166,9 @@ fn meta(shown: &ShownPlan, view: View) -> Option<Meta> {
     Some(Meta { version_id, last_updated: Some(last_updated(shown, now, zone).into()), ..Meta::default() })
 }
 
-/// When what the owner sees last changed: the version was recorded, or its end passed and the status turned.
+/// When what the owner sees last changed.
 pub fn last_updated(shown: &ShownPlan, now: DateTime<Utc>, zone: Tz) -> DateTime<Utc> {
-    // The status turns once, on the first of the two days.
-    let after_end = shown.plan.period.end().and_then(|end| end.succ_opt());
-    let over = after_end.into_iter().chain(shown.closes).min();
-    let turned = over.and_then(|day| first_moment(day, zone)).filter(|at| *at <= now);
-    turned.map_or(shown.plan.recorded, |at| at.max(shown.plan.recorded))
-}
-
-/// 00:00 of a day; 01:00 where a zone skips midnight.
-fn first_moment(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
-    let midnight = day.and_time(chrono::NaiveTime::MIN);
-    let local = zone.from_local_datetime(&midnight).earliest();
-    let local = local.or_else(|| zone.from_local_datetime(&(midnight + TimeDelta::hours(1))).earliest())?;
-    Some(local.with_timezone(&Utc))
+    last_changed(shown.plan.recorded, shown.plan.period.end(), shown.closes, now, zone)
 }
 
 /// The child's number alone, for resources that refer to it by identifier only.

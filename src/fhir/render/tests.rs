@@ -159,6 +159,7 @@ fn request(interaction: Interaction) -> RequestEvent {
         listing: Vec::new(),
         result: None,
         upload: None,
+        change: None,
     }
 }
 
@@ -250,12 +251,12 @@ fn children_and_organisations() {
         recorded: at("2026-01-02T03:04:05.678Z"),
         inactive: None,
     };
-    insta::assert_json_snapshot!("patient_owner", patient_for_owner(&child, BASE));
+    insta::assert_json_snapshot!("patient_owner", patient_for_owner(&child, BASE_URL));
     insta::assert_json_snapshot!("patient_clinician", patient_for_clinician(&number(), Verification::Verified, None));
     insta::assert_json_snapshot!("organization", organization(&authority()));
     // What an authority is shown of its own it may send back.
     for resource in [
-        Resource::from(patient_for_owner(&child, BASE)),
+        Resource::from(patient_for_owner(&child, BASE_URL)),
         organization(&authority()).into(),
         flag(&shown(), owner("2026-06-15T00:00:00Z")).into(),
     ] {
@@ -501,7 +502,7 @@ proptest! {
         let demographics = Demographics { family, given, birth_date };
         assert_round_trip(patient_for_clinician(&number(), Verification::NotTraced, Some(&demographics)));
         let child = AuthorityChild { id: 1, person_id: 1, nhs_number: number(), demographics, local_id: None, version: 1, recorded, inactive: None };
-        assert_round_trip(patient_for_owner(&child, BASE));
+        assert_round_trip(patient_for_owner(&child, BASE_URL));
     }
 
     #[test]

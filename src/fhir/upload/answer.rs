@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::bundle::{BundleKind, EntryIssue, UploadBundle};
+use super::{
+    bundle::{BundleKind, EntryIssue, coded},
+    layout::Frame,
+};
 use crate::{
     cpis::types::upload::{FileCode, Problem, ProblemKind, RecordCode, Warning},
     fhir::{
@@ -14,6 +17,10 @@ use crate::{
         system,
     },
 };
+
+/// What is told of an entry that has no fault of its own.
+pub const REFUSED_WITH_ANOTHER: &str =
+    "Nothing of this child's record was stored, because another of its entries was refused.";
 
 /// What became of an entry that was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,10 +135,10 @@ fn tagged(code: FileCode) -> Meta {
     Meta { tag: vec![file_code(code)], ..Meta::default() }
 }
 
-impl UploadBundle {
+impl Frame {
     /// Where an entry's resource is, for expressions; the entry itself when it has none.
     fn root(&self, entry: usize) -> String {
-        let has_resource = self.shapes.get(entry).is_some_and(|shape| shape.has_resource);
+        let has_resource = self.shape(entry).is_some_and(|shape| shape.has_resource);
         format!("Bundle.entry[{entry}]{}", if has_resource { ".resource" } else { "" })
     }
 
@@ -141,7 +148,7 @@ impl UploadBundle {
             let root = self.root(problem.entry);
             // An entry without a resource has no elements to point at.
             let element = if root.ends_with(".resource") { problem.element } else { "" };
-            let issue = self.coded(problem_issue(&Problem { element, ..problem.clone() }, &root));
+            let issue = coded(self.kind, problem_issue(&Problem { element, ..problem.clone() }, &root));
             EntryIssue { entry: problem.entry, issue }
         };
         problems.iter().map(issue).collect()
@@ -149,7 +156,7 @@ impl UploadBundle {
 
     /// The answer to an entry that was loaded; of `warnings` those of this entry.
     pub fn loaded(&self, entry: usize, loaded: &Loaded, warnings: &[Warning]) -> BundleEntryResponse {
-        let is_delete = self.shapes.get(entry).is_some_and(|shape| shape.is_delete);
+        let is_delete = self.shape(entry).is_some_and(|shape| shape.is_delete);
         let status = match loaded.stored {
             Stored::Created => "201 Created",
             _ if is_delete => "204 No Content",
@@ -178,8 +185,7 @@ impl UploadBundle {
         if own.is_empty() {
             let codes = issues.iter().filter_map(|told| told.issue.cpr);
             let code = RecordCode::standing_for(codes).unwrap_or(RecordCode::Cpr07);
-            let words = "Nothing of this child's record was stored, because another of its entries was refused.";
-            let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, words);
+            let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, REFUSED_WITH_ANOTHER);
             own.push(issue.with_record_code(code).at(self.root(entry)));
         }
         let status = if version { "412 Precondition Failed" } else { "422 Unprocessable Entity" };

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     Reading,
     content::{FullUrls, Unusable, flag_entry, nhs_number, organization_entry, patient_entry, subject_number},
+    layout::{EntryShape, Frame},
     not_r4,
     request::{EntryRequest, delete_by_criteria, delete_by_id, read_request, unknown_plan},
     rule,
@@ -18,13 +19,14 @@ use crate::{
         upload::{ChildChange, OrganizationChange, PlanChange, PlanKey, RecordChange, RecordCode},
     },
     fhir::{
+        json::{self, FaultKind},
         outcome::{Issue, IssueCode, SpineCode},
         system,
     },
 };
 
 /// `Bundle.type` of an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum BundleKind {
     /// Each record is judged by itself.
     Batch,
@@ -33,7 +35,7 @@ pub enum BundleKind {
 }
 
 /// Something wrong with an entry. The issue's expression begins with `Bundle.entry[n]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EntryIssue {
     pub entry: usize,
     pub issue: Issue,
@@ -50,13 +52,6 @@ pub struct UploadRecord {
     pub content: Result<RecordChange, Vec<EntryIssue>>,
 }
 
-/// What an entry was, as far as its answer needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct EntryShape {
-    pub has_resource: bool,
-    pub is_delete: bool,
-}
-
 /// An upload Bundle whose envelope is right.
 #[derive(Clone, Debug)]
 pub struct UploadBundle {
@@ -69,13 +64,20 @@ pub struct UploadBundle {
     pub records: Vec<UploadRecord>,
     /// Deletes by plan id: which child's, only the plan's row tells.
     unplaced: Vec<PlanChange>,
-    pub(super) shapes: Vec<EntryShape>,
+    shapes: Vec<EntryShape>,
+    /// What each entry says, as a hash.
+    pub(super) digests: Vec<[u8; 32]>,
 }
 
 impl UploadBundle {
     /// How many entries the Bundle has.
     pub fn entries(&self) -> usize {
         self.shapes.len()
+    }
+
+    /// What the answer needs to know of the entries.
+    pub fn frame(&self) -> Frame {
+        Frame::new(self.kind, self.shapes.clone())
     }
 
     /// Ids of plans whose child must be looked up for [`UploadBundle::place`].
@@ -204,55 +206,114 @@ fn of_entry(entry: usize, issues: Vec<Issue>) -> Vec<EntryIssue> {
     issues.into_iter().map(|issue| EntryIssue { entry, issue }).collect()
 }
 
-/// Reads an upload Bundle.
+/// Reads an upload Bundle that is there as a whole.
 ///
 /// # Errors
 /// What is wrong with the envelope: nothing of the Bundle can be used (400 with CPF01, or 413 for an issue `too-long`).
 /// Faults inside entries are kept with their records.
 pub fn read_bundle(body: &Value, reading: &Reading<'_>) -> Result<UploadBundle, Vec<Issue>> {
-    let entries = entries(body, reading)?;
-    let mut issues = Vec::new();
-    let mut entry_faults: Vec<Vec<Issue>> = vec![Vec::new(); entries.len()];
-    for issue in reading.validators.validate_envelope(body) {
-        let entry = issue.expression.first().and_then(|at| entry_of(at));
-        // An entry without a request can't be answered: that is a fault of the envelope.
-        let entry = entry.filter(|entry| request_of(entries, *entry).is_some());
-        match entry.and_then(|entry| entry_faults.get_mut(entry)) {
-            Some(faults) => faults.push(issue),
-            None => issues.push(issue),
+    let mut arriving = Arriving::new(body, reading)?;
+    for (entry, content) in entries(body, reading)?.iter().enumerate() {
+        arriving.entry(entry, content);
+    }
+    Ok(arriving.end())
+}
+
+/// Reads an upload Bundle entry by entry, so that no more than one resource is there at a time.
+///
+/// # Errors
+/// As [`read_bundle`], and what is wrong with the JSON.
+pub fn read_upload(body: &[u8], reading: &Reading<'_>) -> Result<UploadBundle, Vec<Issue>> {
+    let most = reading.max_entries;
+    // The envelope first: what an entry means depends on those that follow it.
+    let envelope = json::parse_entries(body, json::UPLOAD_VALUES, &mut |entry, content| {
+        if entry < most { Ok(without_resource(content)) } else { Err(FaultKind::TooManyEntries) }
+    });
+    let envelope = envelope.map_err(|fault| match fault.kind {
+        FaultKind::TooManyEntries => vec![too_many_entries(most)],
+        _ => vec![fault.issue()],
+    })?;
+    let mut arriving = Arriving::new(&envelope, reading)?;
+    let read = json::parse_entries(body, json::UPLOAD_VALUES, &mut |entry, content| {
+        arriving.entry(entry, &content);
+        Ok(Value::Null)
+    });
+    read.map_err(|fault| vec![fault.issue()])?;
+    Ok(arriving.end())
+}
+
+/// An entry with as much of its resource as the envelope is judged by.
+fn without_resource(mut entry: Value) -> Value {
+    if let Some(Value::Object(members)) = entry.get_mut("resource") {
+        members.retain(|name, _| matches!(name.as_str(), "resourceType" | "meta"));
+        if let Some(Value::Object(meta)) = members.get_mut("meta") {
+            meta.retain(|name, value| name == "versionId" && value.is_string());
         }
     }
-    let mut tell = |issue: Issue| {
-        if !issues.iter().any(|told| told.expression == issue.expression) {
-            issues.push(issue);
-        }
-    };
-    let kind = kind(body).map_err(&mut tell).ok();
-    let file_number = file_number(body).map_err(&mut tell).ok();
-    let (Some(kind), Some(file_number), true) = (kind, file_number, issues.is_empty()) else {
-        return Err(issues);
-    };
+    entry
+}
 
-    let full_urls = full_urls(entries);
-    let mut bundle = UploadBundle {
-        kind,
-        file_number,
-        organization: None,
-        records: Vec::new(),
-        unplaced: Vec::new(),
-        shapes: Vec::new(),
-    };
-    let mut records = Records::default();
-    for (entry, (content, faults)) in entries.iter().zip(entry_faults).enumerate() {
+/// A Bundle whose envelope was read, and whose entries come one after the other.
+struct Arriving<'a> {
+    reading: &'a Reading<'a>,
+    full_urls: FullUrls,
+    /// What the envelope's rules say of each entry.
+    faults: Vec<Vec<Issue>>,
+    records: Records,
+    bundle: UploadBundle,
+}
+
+impl<'a> Arriving<'a> {
+    /// Of a Bundle whose entries may lack their resources' elements.
+    fn new(body: &Value, reading: &'a Reading<'a>) -> Result<Self, Vec<Issue>> {
+        let entries = entries(body, reading)?;
+        let mut issues = Vec::new();
+        let mut faults: Vec<Vec<Issue>> = vec![Vec::new(); entries.len()];
+        for issue in reading.validators.validate_envelope(body) {
+            let entry = issue.expression.first().and_then(|at| entry_of(at));
+            // An entry without a request can't be answered: that is a fault of the envelope.
+            let entry = entry.filter(|entry| request_of(entries, *entry).is_some());
+            match entry.and_then(|entry| faults.get_mut(entry)) {
+                Some(faults) => faults.push(issue),
+                None => issues.push(issue),
+            }
+        }
+        let mut tell = |issue: Issue| {
+            if !issues.iter().any(|told| told.expression == issue.expression) {
+                issues.push(issue);
+            }
+        };
+        let kind = kind(body).map_err(&mut tell).ok();
+        let file_number = file_number(body).map_err(&mut tell).ok();
+        let (Some(kind), Some(file_number), true) = (kind, file_number, issues.is_empty()) else {
+            return Err(issues);
+        };
+        let bundle = UploadBundle {
+            kind,
+            file_number,
+            organization: None,
+            records: Vec::new(),
+            unplaced: Vec::new(),
+            shapes: Vec::new(),
+            digests: Vec::new(),
+        };
+        Ok(Self { reading, full_urls: full_urls(entries), faults, records: Records::default(), bundle })
+    }
+
+    fn entry(&mut self, entry: usize, content: &Value) {
         let request = content.get("request").unwrap_or(&Value::Null);
         let resource = content.get("resource");
         let is_delete = request.get("method").and_then(Value::as_str) == Some("DELETE");
-        bundle.shapes.push(EntryShape { has_resource: resource.is_some(), is_delete });
-        let read = read_entry(request, resource, entry, reading, &full_urls);
-        bundle.take(&mut records, request, entry, with_faults(read, faults));
+        self.bundle.shapes.push(EntryShape { has_resource: resource.is_some(), is_delete });
+        self.bundle.digests.push(json::digest(content));
+        let faults = self.faults.get_mut(entry).map(std::mem::take).unwrap_or_default();
+        let read = read_entry(request, resource, entry, self.reading, &self.full_urls);
+        self.bundle.take(&mut self.records, request, entry, with_faults(read, faults));
     }
-    bundle.records = records.into_list();
-    Ok(bundle)
+
+    fn end(self) -> UploadBundle {
+        UploadBundle { records: self.records.into_list(), ..self.bundle }
+    }
 }
 
 fn request_of(entries: &[Value], entry: usize) -> Option<&Value> {
@@ -315,14 +376,15 @@ impl UploadBundle {
             Some(_) => issue.within(&format!("Bundle.entry[{entry}].resource")),
             None => issue.at(format!("Bundle.entry[{entry}]")),
         };
-        self.coded(issue)
+        coded(self.kind, issue)
     }
+}
 
-    pub(super) fn coded(&self, issue: Issue) -> Issue {
-        match (self.kind, issue.cpr) {
-            (BundleKind::Batch, None) => issue.with_record_code(RecordCode::Cpr07),
-            _ => issue,
-        }
+/// In a batch whatever is wrong with an entry refuses its record, so it has a record code.
+pub(super) fn coded(kind: BundleKind, issue: Issue) -> Issue {
+    match (kind, issue.cpr) {
+        (BundleKind::Batch, None) => issue.with_record_code(RecordCode::Cpr07),
+        _ => issue,
     }
 }
 
@@ -336,10 +398,14 @@ fn entries<'a>(body: &'a Value, reading: &Reading<'_>) -> Result<&'a [Value], Ve
         return Err(vec![not_r4(IssueCode::Required, SpineCode::MissingValue, "Bundle.entry", words)]);
     }
     if entries.len() > reading.max_entries {
-        let words = format!("The Bundle has more than {} entries. Send it in parts.", reading.max_entries);
-        return Err(vec![not_r4(IssueCode::TooLong, SpineCode::InvalidValue, "Bundle.entry", &words)]);
+        return Err(vec![too_many_entries(reading.max_entries)]);
     }
     Ok(entries)
+}
+
+fn too_many_entries(most: usize) -> Issue {
+    let words = format!("The Bundle has more than {most} entries. Send it in parts.");
+    not_r4(IssueCode::TooLong, SpineCode::InvalidValue, "Bundle.entry", &words)
 }
 
 const AN_UPLOAD_IS: &str = "An upload is a Bundle of type batch or transaction.";

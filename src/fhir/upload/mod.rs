@@ -4,6 +4,7 @@
 mod answer;
 mod bundle;
 mod content;
+mod layout;
 mod organization;
 mod request;
 #[cfg(test)]
@@ -18,11 +19,12 @@ use super::{
 use crate::cpis::types::{OdsCode, upload::RecordCode};
 
 pub use answer::{
-    Loaded, Stored, loaded_outcome, problem_issue, refused_transaction, single_status, transaction_status,
-    unjudged_outcome,
+    Loaded, REFUSED_WITH_ANOTHER, Stored, loaded_outcome, problem_issue, refused_transaction, single_status,
+    transaction_status, unjudged_outcome,
 };
-pub use bundle::{BundleKind, EntryIssue, UploadBundle, UploadRecord, read_bundle};
+pub use bundle::{BundleKind, EntryIssue, UploadBundle, UploadRecord, read_bundle, read_upload};
 pub use content::{FlagRequest, read_flag, read_organization, read_patient};
+pub use layout::{Frame, RecordLayout, unread};
 pub use organization::{SENSITIVE, read_any_organization};
 pub use request::{Criteria, delete_by_criteria, delete_by_id, if_match};
 

@@ -105,12 +105,20 @@ pub fn judged(service: &Service, body: Value, update: Option<Uuid>) -> Result<Su
         now: service.gateway.clock.now(),
         is_update: update.is_some(),
     };
-    for (element, text) in faults(&read, &allowed) {
+    let faults = faults(&read, &allowed);
+    // What is said here of an element is more than what the profile says of it or of a part of it.
+    let is_said = |issue: &Issue| {
+        let mut places = issue.expression.iter().filter_map(|place| place.strip_prefix("Subscription."));
+        places.any(|place| {
+            let rest = faults.iter().filter_map(|(element, _)| place.strip_prefix(element));
+            rest.into_iter().any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    };
+    issues.retain(|issue| !is_said(issue));
+    for (element, text) in faults {
         let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, text)
             .at(format!("Subscription.{element}"))
             .with_record_code(RecordCode::Cpr07);
-        // What is said here of an element is more than what the profile says of it.
-        issues.retain(|other| other.expression != issue.expression);
         issues.push(issue);
     }
     if issues.is_empty() { Ok(read) } else { Err(issues) }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use reqwest::{Certificate, Identity, Url, redirect, tls};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
-pub use fault::{FaultKind, MeshFault};
+pub use fault::{FaultKind, MeshFault, meaning};
 pub use inbox::{Inbox, MessageHeaders, MessageType};
 pub use outbox::{Outgoing, SentMessage, SentStatus};
 
@@ -105,7 +105,10 @@ impl MeshClient {
                 .map_err(|_| unusable("the CA certificates of MESH can't be read: give them in PEM"))?;
             builder = builder.tls_certs_only(authorities);
         }
-        let client = builder.build().map_err(|_| unusable("TLS with MESH can't be set up from these certificates"))?;
+        let client = builder.build().map_err(|_| unusable(
+                "TLS with MESH can't be set up: the client certificate and key must belong together, and all certificates be \
+                 in PEM",
+            ))?;
         Ok(Self {
             client,
             base,

@@ -1,7 +1,10 @@
 //! Messages to authorities, from the moment they are queued until they are taken or given up.
 
 use chrono::{DateTime, Utc};
-use diesel::{dsl::count_star, prelude::*};
+use diesel::{
+    dsl::{count_star, min},
+    prelude::*,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -10,7 +13,11 @@ use crate::{
         mesh::{FileReply, MeshCounts, MeshKind, MeshMessage, MeshState, Sending},
         upload::FileCode,
     },
-    store::{Conn, StoreError, connection::on, schema::mesh_message as message},
+    store::{
+        Conn, StoreError,
+        connection::on,
+        schema::{mesh_mailbox as mailbox, mesh_message as message},
+    },
 };
 
 #[derive(Queryable, Selectable)]
@@ -55,7 +62,7 @@ impl TryFrom<Row> for MeshMessage {
                 upload: row.upload.map(uuid).transpose()?,
                 code: code(file_code)?,
                 number: row.file_number,
-                records: count(row.records),
+                records: row.records.and_then(|n| usize::try_from(n).ok()),
                 refused: count(row.refused),
                 reason: row.reason,
                 body: row.body,
@@ -122,7 +129,7 @@ pub fn add_reply(conn: &mut Conn, authority: i64, reply: &FileReply, now_ms: i64
             message::upload.eq(reply.upload.map(|id| id.to_string())),
             message::file_code.eq(reply.code.code()),
             message::file_number.eq(reply.number),
-            message::records.eq(count(reply.records)),
+            message::records.eq(reply.records.map(count)),
             message::refused.eq(count(reply.refused)),
             message::reason.eq(reply.reason.as_deref()),
             message::body.eq(reply.body.as_deref()),
@@ -163,13 +170,15 @@ pub fn of_mesh_id(conn: &mut Conn, mesh_id: &str) -> Result<Option<MeshMessage>,
     row.map(MeshMessage::try_from).transpose()
 }
 
-/// Keys of messages in one of these states whose time has come, the longest waiting first, at most `limit`.
+/// Keys of messages in one of these states whose time has come, the longest waiting first, at most `limit`. What is for
+/// an authority without a mailbox waits until it has one.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn due(conn: &mut Conn, states: &[MeshState], now_ms: i64, limit: i64) -> Result<Vec<i64>, StoreError> {
     let states: Vec<&str> = states.iter().map(|state| state.code()).collect();
     Ok(message::table
+        .inner_join(mailbox::table.on(mailbox::authority_id.eq(message::authority_id)))
         .filter(message::state.eq_any(states))
         .filter(message::next_attempt_ms.le(now_ms))
         .order((message::next_attempt_ms, message::id))
@@ -316,28 +325,58 @@ pub fn list(conn: &mut Conn, asked: Asked, limit: i64) -> Result<Vec<MeshMessage
     rows.into_iter().map(MeshMessage::try_from).collect()
 }
 
+/// How many messages of a kind stand how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Total {
+    pub kind: MeshKind,
+    pub queued: i64,
+    pub sent: i64,
+    pub undeliverable: i64,
+    /// When the oldest that is queued was.
+    pub oldest_queued: Option<DateTime<Utc>>,
+}
+
+/// How many messages stand how, by kind; those that were delivered are not counted, for they only grow.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn totals(conn: &mut Conn) -> Result<Vec<Total>, StoreError> {
+    let rows: Vec<(String, String, i64, Option<i64>)> = message::table
+        .filter(message::state.ne(MeshState::Delivered.code()))
+        .group_by((message::kind, message::state))
+        .select((message::kind, message::state, count_star(), min(message::created_ms)))
+        .load(conn)?;
+    let of = |kind: MeshKind| {
+        let mut total = Total { kind, queued: 0, sent: 0, undeliverable: 0, oldest_queued: None };
+        for (_, state, count, oldest) in rows.iter().filter(|(of, ..)| of == kind.code()) {
+            match MeshState::from_code(state) {
+                Some(MeshState::Queued | MeshState::Sending) => {
+                    total.queued += count;
+                    total.oldest_queued = oldest.map(from_millis).into_iter().chain(total.oldest_queued).min();
+                }
+                Some(MeshState::Sent) => total.sent += count,
+                _ => total.undeliverable += count,
+            }
+        }
+        total
+    };
+    Ok(MeshKind::ALL.into_iter().map(of).collect())
+}
+
 /// How many messages stand how, and how long the oldest queued one has waited.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn counts(conn: &mut Conn, now_ms: i64) -> Result<MeshCounts, StoreError> {
-    use crate::store::schema::mesh_received as received;
-    let rows: Vec<(String, i64)> =
-        message::table.group_by(message::state).select((message::state, count_star())).load(conn)?;
-    let of = |states: &[MeshState]| {
-        rows.iter().filter(|(state, _)| states.iter().any(|s| s.code() == state)).map(|(_, count)| *count).sum()
-    };
-    let open = [MeshState::Queued.code(), MeshState::Sending.code()];
-    let oldest: Option<i64> =
-        message::table.filter(message::state.eq_any(open)).select(diesel::dsl::min(message::created_ms)).first(conn)?;
-    let set_aside = received::table.filter(received::state.eq("set-aside")).count().get_result(conn)?;
+    let totals = totals(conn)?;
+    let oldest = totals.iter().filter_map(|total| total.oldest_queued).min();
     Ok(MeshCounts {
-        queued: of(&[MeshState::Queued, MeshState::Sending]),
-        sent: of(&[MeshState::Sent]),
-        delivered: of(&[MeshState::Delivered]),
-        undeliverable: of(&[MeshState::Undeliverable]),
-        oldest_queued_seconds: oldest.map(|created_ms| ((now_ms - created_ms) / 1000).max(0)),
-        set_aside,
+        queued: totals.iter().map(|total| total.queued).sum(),
+        sent: totals.iter().map(|total| total.sent).sum(),
+        delivered: message::table.filter(message::state.eq(MeshState::Delivered.code())).count().get_result(conn)?,
+        undeliverable: totals.iter().map(|total| total.undeliverable).sum(),
+        oldest_queued_seconds: oldest.map(|at| ((now_ms - at.timestamp_millis()) / 1000).max(0)),
+        set_aside: i64::try_from(super::received::all_set_aside(conn)?.len()).unwrap_or(i64::MAX),
     })
 }
 

@@ -5,6 +5,7 @@ mod app;
 mod call;
 mod database;
 mod fixtures;
+pub mod mesh;
 pub mod postgres;
 mod raw;
 mod store;

@@ -61,7 +61,7 @@ async fn acknowledged(app: &TestApp) -> Uuid {
             upload: Some(upload),
             code: FileCode::Cpf03,
             number: Some(7),
-            records: 4,
+            records: Some(4),
             refused: 2,
             reason: None,
             body: None,

@@ -4,16 +4,18 @@ of standard output, both JSON.
 authority.py URL SHARED_KEY [CERTIFICATE KEY CA]
 
     {"do": "send", "from": "LAZ9A001", "to": "CPISHC001", "workflow": "...", "body": BASE64, "chunk": 1000, "gzip": true,
-     "headers": {"local_id": "...", "filename": "...", "content_type": "..."}}      -> {"id": "..."}
+     "zeros": 5, "headers": {"local_id": "...", "filename": "...", "content_type": "..."}}      -> {"id": "..."}
     {"do": "list", "mailbox": "..."}                                                -> {"ids": [...]}
     {"do": "take", "mailbox": "..."}     downloads and acknowledges all that waits  -> {"messages": [{...}]}
     {"do": "track", "mailbox": "...", "id": "..."}                                  -> {"status": "..."}
+    {"do": "unacknowledge", "id": "..."} the message waits again, by the sandbox's own door -> {}
     {"do": "report", ...}                an error report by the sandbox's own door  -> {}
 """
 
 import base64
 import json
 import sys
+import tempfile
 
 import requests
 from mesh_client import MeshClient
@@ -52,6 +54,9 @@ def answer(asked):
     if do == "send":
         with client(asked["from"], asked.get("chunk") or 75 * 1024 * 1024, asked.get("gzip", False)) as sender:
             body = base64.b64decode(asked["body"])
+            if "zeros" in asked:  # that many bytes, of which none is on the disk
+                body = tempfile.TemporaryFile()
+                body.truncate(asked["zeros"])
             sent = sender.send_message(asked["to"], body, workflow_id=asked["workflow"], **asked.get("headers", {}))
             return {"id": sent}
     if do == "list":
@@ -69,6 +74,11 @@ def answer(asked):
             return {"status": sender.track_message(asked["id"])["status"]}
     if do == "report":
         told = requests.post(f"{url}/messageexchange/admin/report", json=asked["report"], timeout=10)
+        told.raise_for_status()
+        return {}
+    if do == "unacknowledge":
+        event = {"status": "accepted"}
+        told = requests.post(f"{url}/messageexchange/admin/message/{asked['id']}/event", json=event, timeout=10)
         told.raise_for_status()
         return {}
     raise ValueError(do)

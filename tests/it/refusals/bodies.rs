@@ -310,7 +310,11 @@ const TOO_LONG: Expected = (413, "too-long", "INVALID_VALUE");
 
 #[actix_web::test]
 async fn bodies_over_the_limit_declared_or_not() {
-    let app = TestApp::start_with(Backend::Sqlite, |settings| settings.limits.body_bytes = 20_000).await;
+    let app = TestApp::start_with(Backend::Sqlite, |settings| {
+        settings.limits.body_bytes = 20_000;
+        settings.upload.body_bytes = 20_000;
+    })
+    .await;
     let world = World::of(app).await;
     let long = || format!("{{\"resourceType\":\"Bundle\",\"id\":\"{}\"}}", "9".repeat(30_000));
     for (who, method, path, kind) in [

@@ -54,6 +54,7 @@ fn plan(n: u128, plan_type: PlanType, start: &str, end: Option<&str>, local_id: 
         id: id(n),
         plan_type,
         period: PlanPeriod::new(day(start), end.map(day)).unwrap(),
+        ended: None,
         local_id: local(local_id),
         version: 3,
         deleted: false,

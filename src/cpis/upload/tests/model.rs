@@ -137,6 +137,7 @@ fn apply(stored: &mut StoredRecord, verdict: &Verdict, at: &mut i64) {
                 id: id(u128::try_from(stored.plans.len()).unwrap() + 1),
                 plan_type: *plan_type,
                 period: *period,
+                ended: None,
                 local_id: local_id.clone(),
                 version: 1,
                 deleted: false,

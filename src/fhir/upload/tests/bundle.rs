@@ -232,13 +232,13 @@ fn a_batch_is_answered_entry_by_entry_in_order() {
     let loaded = |stored, reference: &str| Loaded { stored, reference: reference.to_owned(), version: 2, modified };
     let problem =
         |entry, kind, element| Problem { entry, code: RecordCode::Cpr07, kind, reason: "Give x.".to_owned(), element };
-    let issues = upload.problems(&[problem(1, ProblemKind::Version, "")]);
+    let issues = upload.frame().problems(&[problem(1, ProblemKind::Version, "")]);
     let warnings = [Warning { entry: 0, reason: "Send its end.".to_owned(), element: "period.end" }];
-    let mut answers = upload.refused(&upload.records[1].entries, &issues);
-    answers.push((4, upload.loaded(4, &loaded(Stored::AlreadyDeleted, "Flag/1"), &warnings)));
-    answers.push((0, upload.loaded(0, &loaded(Stored::Created, "Flag/2"), &warnings)));
-    answers.push((2, upload.loaded(2, &loaded(Stored::Unchanged, "Patient/1"), &warnings)));
-    let answer = serde_json::to_value(upload.response(answers, FileCode::Cpf03)).unwrap();
+    let mut answers = upload.frame().refused(&upload.records[1].entries, &issues);
+    answers.push((4, upload.frame().loaded(4, &loaded(Stored::AlreadyDeleted, "Flag/1"), &warnings)));
+    answers.push((0, upload.frame().loaded(0, &loaded(Stored::Created, "Flag/2"), &warnings)));
+    answers.push((2, upload.frame().loaded(2, &loaded(Stored::Unchanged, "Patient/1"), &warnings)));
+    let answer = serde_json::to_value(upload.frame().response(answers, FileCode::Cpf03)).unwrap();
 
     assert_eq!(VALIDATORS.validate(&answer, Profile::Base), []);
     assert_eq!(answer["type"], "batch-response");
@@ -268,7 +268,7 @@ fn a_refused_transaction_is_one_outcome_with_every_issue() {
         reason: "Give x.".to_owned(),
         element,
     };
-    let issues = upload.problems(&[problem(0, "period.start"), problem(1, "identifier")]);
+    let issues = upload.frame().problems(&[problem(0, "period.start"), problem(1, "identifier")]);
     let outcome = serde_json::to_value(refused_transaction(&issues, FileCode::Cpf04)).unwrap();
     assert_eq!(VALIDATORS.validate(&outcome, Profile::Base), []);
     assert_eq!(outcome["meta"]["tag"][0]["code"], "CPF04");
@@ -316,8 +316,8 @@ proptest! {
         prop_assert!(numbers.iter().enumerate().all(|(index, number)| !numbers[..index].contains(number)));
         prop_assert!(upload.records.iter().all(|r| r.content.as_ref().err().is_none_or(|told| !told.is_empty())));
 
-        let refused = upload.records.iter().flat_map(|record| upload.refused(&record.entries, &upload.issues()));
-        let answer = serde_json::to_value(upload.response(refused.collect(), FileCode::Cpf04)).unwrap();
+        let refused = upload.records.iter().flat_map(|record| upload.frame().refused(&record.entries, &upload.issues()));
+        let answer = serde_json::to_value(upload.frame().response(refused.collect(), FileCode::Cpf04)).unwrap();
         prop_assert_eq!(statuses(&answer).len(), entries.len());
         prop_assert_eq!(VALIDATORS.validate(&answer, Profile::Base), []);
     }

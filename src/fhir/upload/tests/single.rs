@@ -229,6 +229,7 @@ fn what_an_owner_is_shown_can_be_sent_back() {
         id: PLAN.parse().unwrap(),
         plan_type: PlanType::ChildProtection,
         period: PlanPeriod::new(day("2026-09-14"), Some(day("2026-10-30"))).unwrap(),
+        ended: None,
         local_id: LocalPlanId::parse("CPP-1"),
         version: 3,
         deleted: false,
