@@ -9,6 +9,7 @@ pub mod la;
 mod mesh;
 mod migrate;
 mod notifications;
+mod organizations;
 mod register;
 pub mod sandbox;
 mod serve;
@@ -56,6 +57,9 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the effective configuration, passwords as ***.
     Config(config::Config),
+    /// Look after organisations.
+    #[command(subcommand)]
+    Organizations(organizations::Organizations),
     /// Look after the local register of demographics.
     #[command(subcommand)]
     Register(register::Register),
@@ -129,6 +133,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(token) => token.run(),
         Command::Migrate(migrate) => migrate.run(),
         Command::Config(config) => config.run(),
+        Command::Organizations(organizations) => organizations.run(),
         Command::Register(register) => register.run(),
         Command::Audit(audit) => audit.run(),
         Command::La(la) => la.run(),
