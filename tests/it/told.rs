@@ -313,7 +313,9 @@ async fn the_page_for_receivers_shows_how_to_check() {
         std::fs::write(directory.path().join("body"), body).unwrap();
         let mut shell = std::process::Command::new("sh");
         shell.args(["-ec", &script]).current_dir(directory.path()).env("GATEWAY", &app.root);
-        for (name, header) in [("ID", "webhook-id"), ("TIMESTAMP", "webhook-timestamp"), ("SIGNATURE", "webhook-signature")] {
+        for (name, header) in
+            [("ID", "webhook-id"), ("TIMESTAMP", "webhook-timestamp"), ("SIGNATURE", "webhook-signature")]
+        {
             shell.env(name, &sent.headers[header]);
         }
         let ran = tokio::task::spawn_blocking(move || shell.output()).await.unwrap().unwrap();

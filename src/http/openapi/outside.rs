@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use utoipa::openapi::{
-    ArrayBuilder, ContentBuilder, HttpMethod, ObjectBuilder, Required, ResponseBuilder, ResponsesBuilder, Schema, Type,
+    ContentBuilder, HttpMethod, ObjectBuilder, Required, ResponseBuilder, ResponsesBuilder, Schema, Type,
     path::{Operation, OperationBuilder},
     request_body::{RequestBody, RequestBodyBuilder},
     response::Response,
@@ -72,11 +72,13 @@ fn status() -> Operation {
     let content = |word: &str| {
         let word_of = |about| text(about).enum_values(Some(["pass", "warn", "fail"]));
         let check = || {
-            let found = text("What was found; for administrators.");
-            ObjectBuilder::new().property("status", word_of("Of it.")).property("output", found).required("status")
+            ObjectBuilder::new()
+                .property("status", word_of("Of one dependency."))
+                .property("output", text("What was seen; to an administrator's token."))
+                .required("status")
         };
-        let names = ["store", "audit", "notifications", "authorities"];
-        let checks = names.into_iter().fold(ObjectBuilder::new(), |checks, name| checks.property(name, check()).required(name));
+        let checks = ObjectBuilder::new().property("store", check()).required("store");
+        let checks = checks.additional_properties(Some(Schema::from(check())));
         let schema = release().property("status", word_of("Of the whole.")).property("checks", checks);
         let mut example = released();
         if let Some(members) = example.as_object_mut() {
@@ -96,17 +98,17 @@ fn status() -> Operation {
 }
 
 fn keys() -> Operation {
-    let key = ["kty", "crv", "use", "alg", "kid", "x"].into_iter().fold(ObjectBuilder::new(), |key, name| {
-        key.property(name, text("As RFC 7517 and RFC 8037")).required(name)
-    });
+    let key = ["kty", "crv", "use", "alg", "kid", "x"]
+        .into_iter()
+        .fold(ObjectBuilder::new(), |key, name| key.property(name, text("As RFC 7517 and RFC 8037")).required(name));
     let keys = ObjectBuilder::new().property("keys", ArrayBuilder::new().items(key)).required("keys");
     let example = json!({"keys": [{
         "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
         "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
     }]});
     let content = ContentBuilder::new().schema(Some(Schema::from(keys))).example(Some(example));
-    let responses = ResponsesBuilder::new()
-        .response("200", answer("A JSON Web Key Set.", "application/jwk-set+json", content));
+    let responses =
+        ResponsesBuilder::new().response("200", answer("A JSON Web Key Set.", "application/jwk-set+json", content));
     operation("notificationKeys", "The public key that checks the signatures of notifications.", responses).build()
 }
 
