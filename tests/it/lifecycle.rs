@@ -46,10 +46,7 @@ async fn look_after(app: &TestApp) -> (usize, usize) {
 
 /// One batch of ends as another process would do it.
 async fn another_batch(app: &TestApp) -> Ended {
-    let terms = LifecycleTerms {
-        process: process_name(),
-        lease: chrono::TimeDelta::seconds(120),
-        compared_at_once: 1000,
-    };
+    let terms =
+        LifecycleTerms { process: process_name(), lease: chrono::TimeDelta::seconds(120), compared_at_once: 1000 };
     app.app.gateway.end_due_records(&terms).await.expect("a batch")
 }

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use cpis_gateway::{
     cpis::{
         succession::Succeeded,
-        types::{PlanPeriod, PlanType, child::Demographics, upload::Door},
+        types::{PlanPeriod, PlanType, child::Demographics},
     },
     store::{self, StoreError, history::Recording, mesh, plan::VersionContent},
 };
@@ -50,7 +50,11 @@ async fn two_authorities(backend: Backend) -> (TestApp, [Child; 3]) {
     let app = TestApp::start(backend).await;
     let children = [child(1), child(2), child(3)];
     app.on_record(&children[0], &[("Z9A", CPP, "2026-09-14", None)]).await;
-    app.on_record(&children[1], &[("Z9A", CPP, "2026-08-01", None), ("Z9B", CPP, "2026-09-01", None), ("Z9B", LAC, "2026-10-01", None)]).await;
+    app.on_record(
+        &children[1],
+        &[("Z9A", CPP, "2026-08-01", None), ("Z9B", CPP, "2026-09-01", None), ("Z9B", LAC, "2026-10-01", None)],
+    )
+    .await;
     app.on_record(&children[2], &[("Z9B", LAC, "2026-10-01", None)]).await;
     (app, children)
 }
@@ -273,12 +277,15 @@ on_both_stores! {
 fn stored(conn: &mut store::Conn, which: std::ops::Range<u32>, now_ms: i64) -> Result<(), StoreError> {
     for authority in ["Z9A", "Z9B"] {
         let authority = store::organization::find(conn, &ods(authority))?.unwrap();
-        let upload = store::upload::begin(conn, Uuid::new_v4(), authority.id, Door::Bundle, 500, now_ms)?;
-        let recording = Recording::begin(conn, authority.id, upload, now_ms)?;
+        let recording = Recording::by_system(conn, authority.id, now_ms)?;
         for index in which.clone().filter(|index| authority.ods.as_str() == "Z9A" || index % 10 == 0) {
             let person = store::person::find_or_create(conn, &number(index))?;
             let key = store::child::find_or_create_key(conn, authority.id, person.id)?;
-            let named = Demographics { family: "Testcase".into(), given: vec!["Robin".into()], birth_date: "2017-05-11".parse().unwrap() };
+            let named = Demographics {
+                family: "Testcase".into(),
+                given: vec!["Robin".into()],
+                birth_date: "2017-05-11".parse().unwrap(),
+            };
             store::child::add_version(conn, key, &named, None, recording)?;
             let period = PlanPeriod::new("2026-09-14".parse().unwrap(), None).unwrap();
             let content = VersionContent { period, local_id: None, deleted: false };
