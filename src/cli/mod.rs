@@ -6,6 +6,7 @@
 mod audit;
 mod config;
 pub mod la;
+mod mesh;
 mod migrate;
 mod notifications;
 mod organizations;
@@ -71,6 +72,9 @@ enum Command {
     /// Look after the notifications to local authorities.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
+    /// Exchange with local authorities over MESH.
+    #[command(subcommand)]
+    Mesh(mesh::Mesh),
 }
 
 /// Where the configuration comes from; the command line wins over environment and file.
@@ -134,6 +138,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Audit(audit) => audit.run(),
         Command::La(la) => la.run(),
         Command::Notifications(notifications) => notifications.run(),
+        Command::Mesh(mesh) => mesh.run(),
     };
     done.unwrap_or_else(|error| {
         let _shown = writeln!(io::stderr(), "cpis-gateway: {error:#}");

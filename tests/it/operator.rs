@@ -127,7 +127,7 @@ on_both_stores! {
 
         hook.accept("/a");
         let done = command(&app, &["requeue", "--all-undeliverable"]).await;
-        assert_eq!(text(&done.stdout), "1 notifications are sent again.\n", "{}", text(&done.stderr));
+        assert_eq!(text(&done.stdout), "Put back into the queue: 1\n", "{}", text(&done.stderr));
         assert_eq!(pump(&app).await.delivered, 1, "the one behind it waits for its own turn");
         let done = command(&app, &["requeue", "--authority", "Z9A", "--json"]).await;
         assert_eq!(serde_json::from_slice::<Value>(&done.stdout).unwrap(), json!({"requeued": 3}), "{}", text(&done.stderr));

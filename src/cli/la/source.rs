@@ -28,7 +28,7 @@ use crate::{
         upload::{Reading, UploadBundle, read_bundle},
         validate::Validators,
     },
-    hl7v3::upload::{FileHeader, UploadFile, location},
+    hl7v3::upload::{FileHeader, FileWriter, UploadFile, WrittenFile, location},
 };
 
 /// Form of a file.
@@ -119,7 +119,7 @@ impl Source {
             }
             Format::Hl7 => self.prepare_hl7(),
             Format::Fhir => {
-                let body = json::parse(&self.bytes, json::BUNDLE_VALUES);
+                let body = json::parse(&self.bytes, json::UPLOAD_VALUES);
                 let body = body.map_err(|fault| LaFault::Failed(fault.issue().diagnostics))?;
                 let count = body.get("entry").and_then(Value::as_array).map_or(0, Vec::len);
                 let places = (0..count).map(|entry| format!("entry {entry}")).collect();
@@ -180,6 +180,11 @@ impl Prepared {
         Self { format, bundle, places, number: None, records: None, refused: Vec::new(), header: None }
     }
 
+    /// A Bundle of which only the answer is there.
+    pub fn answered() -> Self {
+        Self::of_bundle(Format::Fhir, Value::Null, Vec::new())
+    }
+
     /// Nothing is left to send.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
@@ -213,14 +218,46 @@ impl Prepared {
         let mut told = read.issues();
         // Which plan an id means only the gateway knows.
         told.retain(|one| one.issue.code != crate::fhir::outcome::IssueCode::NotFound);
+        let frame = read.frame();
         for record in read.records.iter().filter_map(|record| record.content.as_ref().ok()) {
-            told.extend(read.frame().problems(&judge_alone(record, today, &limits)));
+            told.extend(frame.problems(&judge_alone(record, today, &limits)));
         }
         told.sort_by_key(|one| one.entry);
         let found = told.iter().map(|one| self.row(one.entry, &one.issue));
         let rows = in_order(self.refused.iter().cloned().chain(found).collect());
         let records = self.records.unwrap_or(read.records.len() + count_places(&self.refused));
         Ok(Checked { records, rows })
+    }
+
+    /// The file as an HL7 v3 `File`, and the records that it can't say.
+    ///
+    /// # Errors
+    /// What makes the whole file unusable.
+    pub fn to_hl7(&self, file: &WrittenFile<'_>) -> Result<(Vec<u8>, Vec<Row>), LaFault> {
+        let read = self.read(Some(file.sender))?;
+        let (mut changes, mut refused) = (Vec::new(), self.refused.clone());
+        for record in &read.records {
+            match &record.content {
+                Ok(change) => changes.push((record.entries.first().copied().unwrap_or_default(), change)),
+                Err(issues) => refused.extend(issues.iter().map(|one| self.row(one.entry, &one.issue))),
+            }
+        }
+        // Written one by one first: the header says how many there are.
+        changes.retain(|(entry, change)| match self.fits_hl7(file, change) {
+            Ok(()) => true,
+            Err(error) => {
+                refused.push(self.row_of(*entry, "", "CPR07", &error.to_string()));
+                false
+            }
+        });
+        let mut writer = FileWriter::begin(Vec::new(), &WrittenFile { records: changes.len(), ..*file })?;
+        changes.iter().try_for_each(|(_, change)| writer.record(change))?;
+        let bytes = if changes.is_empty() { Vec::new() } else { writer.finish()? };
+        Ok((bytes, in_order(refused)))
+    }
+
+    fn fits_hl7(&self, file: &WrittenFile<'_>, change: &RecordChange) -> std::io::Result<()> {
+        FileWriter::begin(std::io::sink(), &WrittenFile { records: 1, ..*file })?.record(change)
     }
 
     fn row(&self, entry: usize, issue: &Issue) -> Row {
@@ -230,7 +267,7 @@ impl Prepared {
 
     /// What is said of an entry, in the words of the file.
     pub fn row_of(&self, entry: usize, expression: &str, code: &str, reason: &str) -> Row {
-        let place = self.places.get(entry).cloned().unwrap_or_default();
+        let place = self.places.get(entry).cloned().unwrap_or_else(|| format!("entry {entry}"));
         let element = match self.format {
             Format::Fhir => expression.to_owned(),
             Format::Csv => column(expression).to_owned(),

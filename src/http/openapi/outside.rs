@@ -36,6 +36,7 @@ pub fn operations(sandbox: bool) -> Vec<(&'static str, HttpMethod, Operation)> {
     let mut operations = vec![
         ("/_ping", HttpMethod::Get, ping()),
         ("/_status", HttpMethod::Get, status()),
+        ("/.well-known/jwks.json", HttpMethod::Get, keys()),
         ("/openapi.json", HttpMethod::Get, description()),
         ("/docs/", HttpMethod::Get, page()),
     ];
@@ -82,7 +83,10 @@ fn status() -> Operation {
         let mut example = released();
         if let Some(members) = example.as_object_mut() {
             members.insert("status".to_owned(), json!(word));
-            members.insert("checks".to_owned(), json!({"store": {"status": word}}));
+            let others = json!({"status": "pass"});
+            let checks =
+                json!({"store": {"status": word}, "audit": others, "notifications": others, "authorities": others});
+            members.insert("checks".to_owned(), checks);
         }
         let schema = Schema::from(schema.required("status").required("checks"));
         ContentBuilder::new().schema(Some(schema)).example(Some(example))
@@ -91,6 +95,21 @@ fn status() -> Operation {
         .response("200", answer("It works, and what it depends on does too.", "application/json", content("pass")))
         .response("503", answer("Something that it depends on fails.", "application/json", content("fail")));
     operation("status", "Whether the service and what it depends on work.", responses).build()
+}
+
+fn keys() -> Operation {
+    let key = ["kty", "crv", "use", "alg", "kid", "x"]
+        .into_iter()
+        .fold(ObjectBuilder::new(), |key, name| key.property(name, text("As RFC 7517 and RFC 8037")).required(name));
+    let keys = ObjectBuilder::new().property("keys", ArrayBuilder::new().items(key)).required("keys");
+    let example = json!({"keys": [{
+        "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
+        "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    }]});
+    let content = ContentBuilder::new().schema(Some(Schema::from(keys))).example(Some(example));
+    let responses =
+        ResponsesBuilder::new().response("200", answer("A JSON Web Key Set.", "application/jwk-set+json", content));
+    operation("notificationKeys", "The public key that checks the signatures of notifications.", responses).build()
 }
 
 fn description() -> Operation {

@@ -3,6 +3,7 @@
 mod client;
 mod hostile;
 mod interrupted;
+mod killed;
 mod notifications;
 mod uploads;
 

@@ -355,7 +355,7 @@ on_both_stores! {
     }
 
     async fn five_hundred_entries_are_taken_and_no_more(backend) {
-        let app = TestApp::start(backend).await;
+        let app = TestApp::start_with(backend, |settings| settings.upload.max_entries = 500).await;
         let children: Vec<Child> = (1..=250).map(child).collect();
         let register = children.clone();
         let write = app.app.gateway.store.write(Vec::new(), move |tx| {

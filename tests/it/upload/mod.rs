@@ -6,3 +6,4 @@ mod codes;
 mod random;
 mod restricted;
 mod shown;
+mod staged;
