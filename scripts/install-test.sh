@@ -15,6 +15,7 @@ have() {
 
 packages=
 have curl || packages="$packages curl ca-certificates"
+have openssl || packages="$packages openssl"
 if ! have initdb && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     packages="$packages postgresql"
 fi

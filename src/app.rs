@@ -160,6 +160,8 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             history_rows: usize::from(settings.access.history_rows),
             relist_hours: u32::from(settings.access.relist_hours),
             silent_hours: u32::from(settings.lifecycle.silent_hours),
+            refused_kept_days: u32::from(settings.upload.refused_kept_days),
+            remind_days: u32::from(settings.lifecycle.remind_days),
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,
@@ -267,7 +269,6 @@ impl App {
             scheduled_care: settings.access.scheduled_care,
             pds_mode: settings.pds.mode,
             body_bytes: usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX),
-            refused_kept_days: u32::from(settings.upload.refused_kept_days),
             max_entries: usize::try_from(settings.upload.max_entries).unwrap_or(usize::MAX),
             upload_bytes: usize::try_from(settings.upload.body_bytes).unwrap_or(usize::MAX),
             answer_within: Duration::from_secs(u64::from(settings.upload.answer_within_seconds)),
@@ -461,8 +462,6 @@ impl App {
             process: self.process.clone(),
             lease: chrono::TimeDelta::seconds(i64::from(settings.round_seconds) + 60),
             compared_at_once: usize::from(settings.compared_at_once),
-            remind_days: u32::from(settings.remind_days),
-            refused_kept_days: u32::from(self.settings.upload.refused_kept_days),
         }
     }
 

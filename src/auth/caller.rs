@@ -74,8 +74,15 @@ impl Tokens {
         }
         let bearer = Bearer { client: &client, token };
         let (author, ods, activities) = bearer.authorship(claims, directory)?;
-        let Some(organization) = directory.organization(&ods)?.filter(|o| o.active) else {
-            let reason = "The caller's organisation is not registered here, or not active";
+        let known = directory.organization(&ods)?;
+        let is_closed =
+            known.as_ref().is_some_and(|o| o.kind == OrganizationKind::LocalAuthority && o.part_of.is_some());
+        let Some(organization) = known.filter(|o| o.active) else {
+            let reason = if is_closed {
+                "The caller's authority is closed: what its Organization is partOf has taken over. Call as a client of that one"
+            } else {
+                "The caller's organisation is not registered here, or not active"
+            };
             return Err(bearer.forbidden(author, ods, reason));
         };
         if client.role == Role::Clinical && organization.kind != OrganizationKind::CareProvider {

@@ -6,8 +6,10 @@
 mod audit;
 mod config;
 pub mod la;
+mod mesh;
 mod migrate;
 mod notifications;
+mod organizations;
 mod register;
 pub mod sandbox;
 mod serve;
@@ -55,6 +57,9 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the effective configuration, passwords as ***.
     Config(config::Config),
+    /// Look after organisations.
+    #[command(subcommand)]
+    Organizations(organizations::Organizations),
     /// Look after the local register of demographics.
     #[command(subcommand)]
     Register(register::Register),
@@ -67,6 +72,9 @@ enum Command {
     /// Look after the notifications to local authorities.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
+    /// Exchange with local authorities over MESH.
+    #[command(subcommand)]
+    Mesh(mesh::Mesh),
 }
 
 /// Where the configuration comes from; the command line wins over environment and file.
@@ -125,10 +133,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(token) => token.run(),
         Command::Migrate(migrate) => migrate.run(),
         Command::Config(config) => config.run(),
+        Command::Organizations(organizations) => organizations.run(),
         Command::Register(register) => register.run(),
         Command::Audit(audit) => audit.run(),
         Command::La(la) => la.run(),
         Command::Notifications(notifications) => notifications.run(),
+        Command::Mesh(mesh) => mesh.run(),
     };
     done.unwrap_or_else(|error| {
         let _shown = writeln!(io::stderr(), "cpis-gateway: {error:#}");

@@ -147,7 +147,7 @@ impl Requeue {
         let text = if self.output.json {
             format!("{}\n", serde_json::json!({"requeued": requeued}))
         } else {
-            format!("{requeued} notifications are sent again.\n")
+            format!("Put back into the queue: {requeued}\n")
         };
         print(&text)?;
         Ok(ExitCode::SUCCESS)

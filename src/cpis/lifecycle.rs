@@ -23,10 +23,6 @@ pub struct LifecycleTerms {
     pub lease: TimeDelta,
     /// Stored numbers that one round compares with the register.
     pub compared_at_once: usize,
-    /// Days after which refused records are shown again; 0 never.
-    pub remind_days: u32,
-    /// Days that refused records are kept.
-    pub refused_kept_days: u32,
 }
 
 impl LifecycleTerms {

@@ -17,6 +17,10 @@ pub struct Limits {
     pub relist_hours: u32,
     /// An authority of which no change was applied for so many hours is silent.
     pub silent_hours: u32,
+    /// Days that refused records are kept, and shown to their authority until they are loaded.
+    pub refused_kept_days: u32,
+    /// Days after which they are shown again of themselves; 0 never.
+    pub remind_days: u32,
 }
 
 impl Default for Limits {
@@ -29,6 +33,8 @@ impl Default for Limits {
             history_rows: 25,
             relist_hours: 24,
             silent_hours: 36,
+            refused_kept_days: 90,
+            remind_days: 7,
         }
     }
 }

@@ -33,6 +33,7 @@ impl Gateway {
         let waiting = Sample::new(&metrics::WRITER_WAITING, &[], count(self.store.waiting_changes()));
         match self.measured_in_store().await {
             Ok(mut samples) => {
+                samples.extend(self.measured_lifecycle().await);
                 samples.extend([waiting, Sample::new(&metrics::STORE_UP, &[], 1.0)]);
                 samples
             }
@@ -41,6 +42,15 @@ impl Gateway {
                 vec![waiting, Sample::new(&metrics::STORE_UP, &[], 0.0)]
             }
         }
+    }
+
+    async fn measured_lifecycle(&self) -> Vec<Sample> {
+        let silent = self.silent_authorities().await;
+        let silent = silent.map(|silent| Sample::new(&metrics::SILENT_AUTHORITIES, &[], count(silent.len())));
+        let refused = self.overdue_refusals().await;
+        let of = |refused: i64| count(usize::try_from(refused).unwrap_or_default());
+        let refused = refused.map(|refused| Sample::new(&metrics::OVERDUE_REFUSALS, &[], of(refused)));
+        [silent, refused].into_iter().flatten().collect()
     }
 
     async fn measured_in_store(&self) -> Result<Vec<Sample>, Error> {

@@ -20,6 +20,7 @@ pub mod refusals;
 pub mod register;
 pub mod silence;
 pub mod subscriptions;
+pub mod succession;
 pub mod types;
 pub mod upload;
 pub mod verify;

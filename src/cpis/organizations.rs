@@ -147,6 +147,11 @@ fn wanted(
     if held.is_none() && sent.active == Some(false) {
         refuse("active", "A new organisation is active. Leave active out, or close it once it is registered.");
     }
+    if let Some(held) = held.filter(|_| sent.active == Some(true))
+        && store::succession::succeeded_by(conn, held.id)?.is_some()
+    {
+        refuse("active", "Another authority has taken over from this one: it stays closed.");
+    }
     let kept = held.map(|held| OwnCodes { care_setting: held.care_setting, sensitive: held.sensitive });
     let own = sent.own.or(kept).unwrap_or(OwnCodes { care_setting: None, sensitive: false });
     match kind {

@@ -14,8 +14,8 @@ use crate::store;
 const AT_ONCE: i64 = 64;
 
 impl Gateway {
-    /// At most `limit` records of an authority that were refused within the last `kept_days` days and not loaded since, the
-    /// oldest upload first; from the place (key of the upload, position) on.
+    /// At most `limit` records of an authority that were refused, are still kept and were not loaded since, the oldest upload
+    /// first; from the place (key of the upload, position) on.
     ///
     /// # Errors
     /// [`Error`].
@@ -23,41 +23,45 @@ impl Gateway {
         &self,
         authority: &Organization,
         after: Option<(i64, i64)>,
-        kept_days: u32,
         limit: usize,
     ) -> Result<Vec<OpenRefusal>, Error> {
-        let since_ms = (self.clock.now() - TimeDelta::days(kept_days.into())).timestamp_millis();
+        let (since_ms, _) = self.refusals_between();
         let (authority, limit) = (authority.id, i64::try_from(limit).unwrap_or(i64::MAX));
         Ok(self.store.read(move |conn| store::refusal::open(conn, authority, after, since_ms, limit)).await?)
     }
 
-    /// How many records of all authorities were refused over `terms.remind_days` ago and not loaded since.
+    /// How many records of all authorities were refused so long ago that they are shown again ([`Limits::remind_days`]), and
+    /// not loaded since.
+    ///
+    /// [`Limits::remind_days`]: super::limits::Limits::remind_days
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn overdue_refusals(&self, terms: &LifecycleTerms) -> Result<usize, Error> {
-        let now = self.clock.now();
-        let before_ms = (now - TimeDelta::days(terms.remind_days.into())).timestamp_millis();
-        let since_ms = (now - TimeDelta::days(terms.refused_kept_days.into())).timestamp_millis();
-        let count = self.store.read(move |conn| store::refusal::count(conn, since_ms, before_ms)).await?;
-        Ok(usize::try_from(count).unwrap_or_default())
+    pub async fn overdue_refusals(&self) -> Result<i64, Error> {
+        let (since_ms, before_ms) = self.refusals_between();
+        Ok(self.store.read(move |conn| store::refusal::count(conn, since_ms, before_ms)).await?)
     }
 
-    /// Sends the acknowledgement of each file once more whose records were refused `terms.remind_days` ago or longer and not
-    /// loaded since, and again after as many days; a batch at a time. Returns how many were queued. What came by another
+    /// Since when refused records are kept, and until when they are old enough to be shown again; milliseconds.
+    fn refusals_between(&self) -> (i64, i64) {
+        let ago = |days: u32| (self.clock.now() - TimeDelta::days(days.into())).timestamp_millis();
+        (ago(self.limits.refused_kept_days), ago(self.limits.remind_days))
+    }
+
+    /// Sends the acknowledgement of each file once more whose records were refused so many days ago or longer and not loaded
+    /// since, and again after as many days; a batch at a time. Returns how many were queued. What came by another
     /// door than MESH is shown on asking only ([`Gateway::open_refusals`]).
     ///
     /// # Errors
     /// [`Error`]; what was queued before it stays so.
     pub async fn show_refusals_again(&self, terms: &LifecycleTerms) -> Result<usize, Error> {
-        if terms.remind_days == 0 {
+        if self.limits.remind_days == 0 {
             return Ok(0);
         }
         let mut queued = 0;
         loop {
             let (now, terms) = (self.clock.now(), terms.clone());
-            let before_ms = (now - TimeDelta::days(terms.remind_days.into())).timestamp_millis();
-            let since_ms = (now - TimeDelta::days(terms.refused_kept_days.into())).timestamp_millis();
+            let (since_ms, before_ms) = self.refusals_between();
             let find = move |conn: &mut store::Conn| store::refusal::to_show_again(conn, since_ms, before_ms, AT_ONCE);
             if self.store.read(find).await?.is_empty() {
                 return Ok(queued);

@@ -291,10 +291,38 @@ fn verify_listing(
     if listings.iter().any(|listing| listing.at != access.at) {
         return Ok(Some("the history lists the access at another time"));
     }
-    if store::outbox::authorities_of(conn, access.sequence)? != decided {
+    let told = store::outbox::authorities_of(conn, access.sequence)?;
+    if !are_told(conn, &decided, told)? {
         return Ok(Some("the outbox holds the access for other authorities"));
     }
     Ok((!is_of(&access, event, recorded_ms)).then_some("the access in the history is another one"))
+}
+
+/// Whether the outbox tells each authority that the access is listed for, or who has taken over from it, and nobody else.
+fn are_told(conn: &mut Conn, decided: &[i64], mut told: Vec<i64>) -> Result<bool, StoreError> {
+    if told == decided {
+        return Ok(true);
+    }
+    let mut by_others = Vec::new();
+    for authority in decided {
+        match told.iter().position(|one| one == authority) {
+            Some(place) => drop(told.swap_remove(place)),
+            None => by_others.push(*authority),
+        }
+    }
+    for authority in by_others {
+        let mut successor = None;
+        for (place, one) in told.iter().enumerate() {
+            if store::succession::predecessors(conn, *one)?.contains(&authority) {
+                successor = Some(place);
+            }
+        }
+        match successor {
+            Some(place) => drop(told.swap_remove(place)),
+            None => return Ok(false),
+        }
+    }
+    Ok(told.is_empty())
 }
 
 /// Whether a row of the history says what the event says: of whom, by whom, when, in which request.

@@ -116,6 +116,8 @@ mod tests {
         history_rows: 25,
         relist_hours: 24,
         silent_hours: 36,
+        refused_kept_days: 90,
+        remind_days: 7,
     };
 
     #[test]

@@ -23,9 +23,9 @@ macro_rules! embedded {
 const EMBEDDED: &[Embedded] = &embedded! {
     "CodeSystem" / "cpis-audit-detail",
     "CodeSystem" / "cpis-inactive-reason",
-    "CodeSystem" / "cpis-notification-reason",
     "CodeSystem" / "cpis-notification-topic",
     "CodeSystem" / "cpis-organization",
+    "CodeSystem" / "cpis-record-ended-reason",
     "CodeSystem" / "cpis-upload-file-response",
     "CodeSystem" / "cpis-upload-record-response",
     "CodeSystem" / "england-flag-category-patient",
@@ -296,9 +296,10 @@ mod tests {
         let published: BTreeSet<String> =
             of("CodeSystem", "cpis-notification-topic").into_iter().map(|(code, _)| code).collect();
         assert_eq!(published, topics);
-        let inactive = InactiveReason::ALL.iter().map(|reason| (reason.code(), reason.display()));
-        let reasons = pairs(inactive.chain(EndedReason::ALL.iter().map(|reason| (reason.code(), reason.display()))));
-        assert_eq!(of("CodeSystem", "cpis-notification-reason"), reasons);
+        let inactive = pairs(InactiveReason::ALL.iter().map(|reason| (reason.code(), reason.display())));
+        assert_eq!(of("CodeSystem", "cpis-inactive-reason"), inactive);
+        let ended = pairs(EndedReason::ALL.iter().map(|reason| (reason.code(), reason.display())));
+        assert_eq!(of("CodeSystem", "cpis-record-ended-reason"), ended);
         let flag = pairs([(system::CPIS_FLAG, system::CPIS_FLAG_DISPLAY)]);
         assert_eq!(of("CodeSystem", "england-flag-category-patient"), flag);
         assert_eq!(of("ValueSet", "cpis-flag-code"), flag);

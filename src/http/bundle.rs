@@ -1,7 +1,7 @@
 //! `POST [base]`: an authority's upload as a batch or transaction Bundle (design 6). One that takes long is answered 202,
 //! and its answer is given by `upload_status`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use actix_web::{http::StatusCode, web::Bytes};
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,16 @@ pub const ASK_AGAIN: &str = "5";
 
 /// # Errors
 /// [`Refusal`] 400 with CPF01 for an unusable envelope, 413, a refused transaction's 400, 412 or 422, 503.
-pub async fn upload(mut call: Call) -> Result<Answer, Refusal> {
+pub async fn upload(call: Call) -> Result<Answer, Refusal> {
+    let patience = call.service.settings.answer_within;
+    upload_within(call, Some(patience)).await
+}
+
+/// [`upload`] with the patience of whoever asks: 202 after that time, without one never.
+///
+/// # Errors
+/// As [`upload`].
+pub async fn upload_within(mut call: Call, patience: Option<Duration>) -> Result<Answer, Refusal> {
     let wanted = Return::asked(&call.headers)?;
     let at_once = preference(&call.headers, "respond-async").is_none();
     let bundle = read(&mut call).await?;
@@ -73,7 +82,12 @@ pub async fn upload(mut call: Call) -> Result<Answer, Refusal> {
         }
         ended
     });
-    if at_once && let Ok(ended) = tokio::time::timeout(call.service.settings.answer_within, &mut work).await {
+    let ended = match patience {
+        _ if !at_once => None,
+        Some(patience) => tokio::time::timeout(patience, &mut work).await.ok(),
+        None => Some(work.await),
+    };
+    if let Some(ended) = ended {
         let applied = ended.map_err(|_| Refusal::fault())?.map_err(not_applied)?;
         return sent.answer(&call.service, &call.caller.organization, &applied).await;
     }

@@ -41,17 +41,23 @@ pub async fn upload(
         path_and_query: String::new(),
         interaction: Interaction::Batch,
     };
-    let (answer, when_unsaid) = match bundle::upload(call).await {
+    let (answer, when_unsaid) = match bundle::upload_within(call, None).await {
         Ok(answer) => (answer, FileCode::Cpf02),
-        Err(refusal) if matches!(refusal.case, Case::Store | Case::Race | Case::Fault) => return None,
         Err(refusal) => {
+            let answer = Answer::from(&refusal);
+            let passing = matches!(refusal.case, Case::Store | Case::Race | Case::Fault);
+            let told = answer.resource.as_ref().and_then(|resource| serde_json::to_value(resource).ok());
+            // That demographics can't be asked is an answer; that the store can't is none.
+            if passing && told.as_ref().and_then(code_of) != Some(FileCode::Cpf05) {
+                return None;
+            }
             if !refusal.already_audited() {
                 let mut event = RequestEvent::by(Interaction::Batch, AuditAgent::from(&caller), &context);
                 event.outcome = Outcome::Refused;
                 event.refusal = Some(refusal.spine_code().to_owned());
                 service.gateway.audit(event).await.ok()?;
             }
-            (Answer::from(&refusal), FileCode::Cpf01)
+            (answer, FileCode::Cpf01)
         }
     };
     let body = match (&answer.written, &answer.resource) {

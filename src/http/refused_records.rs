@@ -26,8 +26,7 @@ pub const PARAMETERS: &[Parameter] = &[COUNT, CURSOR];
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let (gateway, after) = (&call.service.gateway, page::cursor(&call)?);
     let wanted = page_count(&call.query)?;
-    let kept_days = call.service.settings.refused_kept_days;
-    let mut found = gateway.open_refusals(&call.caller.organization, after, kept_days, wanted + 1).await?;
+    let mut found = gateway.open_refusals(&call.caller.organization, after, wanted + 1).await?;
     let more = found.len() > wanted;
     found.truncate(wanted);
     let mut event = call.event();

@@ -29,8 +29,6 @@ pub struct HttpSettings {
     pub pds_mode: PdsMode,
     /// Largest body, bytes.
     pub body_bytes: usize,
-    /// Days that refused records are kept.
-    pub refused_kept_days: u32,
     /// Most entries of a Bundle.
     pub max_entries: usize,
     /// Largest upload, bytes.

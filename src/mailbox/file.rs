@@ -133,13 +133,11 @@ impl Mailbox {
         };
         let answer = match gateway.upload_file(upload, Box::new(records)).await {
             Ok(answer) => answer,
-            Err(Error::DemographicsUnavailable) => {
-                let reason =
-                    "NHS numbers can't be verified at the moment. Nothing was loaded: send the same file again.";
-                let reply = refused(id, Some(header.number), reason.to_owned());
-                return Ok(FileReply { code: FileCode::Cpf05, ..reply });
-            }
             Err(error) => return Err(error.into()),
+        };
+        let resend = || {
+            let again = "NHS numbers can't be verified at the moment. Nothing was loaded: send the same file again.";
+            (answer.code == FileCode::Cpf05).then(|| again.to_owned())
         };
         let judged = !matches!(answer.code, FileCode::Cpf01 | FileCode::Cpf05);
         Ok(FileReply {
@@ -150,7 +148,7 @@ impl Mailbox {
             records: Some(answer.records),
             refused: if judged { answer.refused } else { 0 },
             // Details that could not be used refuse no record, so nothing else would tell of them.
-            reason: answer.reason.or(header.organization_fault),
+            reason: answer.reason.clone().or_else(resend).or(header.organization_fault),
             body: None,
         })
     }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Conn, StoreError,
-    schema::{access, access_listing as listing},
+    schema::{access, access_listing as listing, succession},
 };
 use crate::{
     clock::from_millis,
@@ -60,6 +60,15 @@ pub fn insert(conn: &mut Conn, new: &NewAccess<'_>, authorities: &[i64]) -> Resu
     Ok(id)
 }
 
+/// Listed for this authority, or for one whose records it has taken over.
+macro_rules! listed_for_its {
+    ($authority:expr) => {
+        listing::authority_id.eq($authority).or(listing::authority_id.eq_any(
+            succession::table.filter(succession::authority_id.eq($authority)).select(succession::predecessor_id),
+        ))
+    };
+}
+
 /// When an author was listed for these persons and this authority, after `after` (excluded) up to `until` (included).
 ///
 /// # Errors
@@ -74,7 +83,8 @@ pub fn listed_between(
 ) -> Result<Vec<DateTime<Utc>>, StoreError> {
     let times: Vec<i64> = listing::table
         .filter(listing::person_id.eq_any(persons.to_vec()))
-        .filter(listing::authority_id.eq(authority).and(listing::author_key.eq(author_key)))
+        .filter(listed_for_its!(authority))
+        .filter(listing::author_key.eq(author_key))
         .filter(listing::at_ms.gt(after.timestamp_millis()).and(listing::at_ms.le(until.timestamp_millis())))
         .select(listing::at_ms)
         .load(conn)?;
@@ -157,7 +167,8 @@ pub fn get(conn: &mut Conn, sequence: i64) -> Result<Access, StoreError> {
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub fn is_listed_for(conn: &mut Conn, sequence: i64, authority: i64) -> Result<bool, StoreError> {
-    Ok(diesel::select(diesel::dsl::exists(listing::table.find((sequence, authority)))).get_result(conn)?)
+    let its = listing::table.filter(listing::access_id.eq(sequence)).filter(listed_for_its!(authority));
+    Ok(diesel::select(diesel::dsl::exists(its)).get_result(conn)?)
 }
 
 /// That an access is listed for one authority.
@@ -211,15 +222,19 @@ pub fn listed_for(
 ) -> Result<Vec<Access>, StoreError> {
     let mut query = listing::table
         .inner_join(access::table)
-        .filter(listing::authority_id.eq(authority).and(listing::person_id.eq_any(persons.to_vec())))
+        .filter(listed_for_its!(authority))
+        .filter(listing::person_id.eq_any(persons.to_vec()))
         .filter(listing::access_id.lt(within.below).and(listing::access_id.gt(within.above)))
+        .select(COLUMNS)
+        // Once, if it was listed for a predecessor too.
+        .distinct()
         .limit(limit)
         .into_boxed();
     query = match within.oldest_first {
-        true => query.order(listing::access_id.asc()),
-        false => query.order(listing::access_id.desc()),
+        true => query.order(access::id.asc()),
+        false => query.order(access::id.desc()),
     };
-    let rows: Vec<Row> = query.select(COLUMNS).load(conn)?;
+    let rows: Vec<Row> = query.load(conn)?;
     rows.into_iter().map(access_of).collect()
 }
 
@@ -229,7 +244,8 @@ pub fn listed_for(
 /// [`StoreError`] when the database fails.
 pub fn count_listed_for(conn: &mut Conn, authority: i64, persons: &[i64]) -> Result<i64, StoreError> {
     Ok(listing::table
-        .filter(listing::authority_id.eq(authority).and(listing::person_id.eq_any(persons.to_vec())))
-        .count()
-        .get_result(conn)?)
+        .filter(listed_for_its!(authority))
+        .filter(listing::person_id.eq_any(persons.to_vec()))
+        .select(diesel::dsl::count(listing::access_id).aggregate_distinct())
+        .first(conn)?)
 }

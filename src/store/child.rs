@@ -201,7 +201,8 @@ fn recorded(
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub(super) fn last_recorded(conn: &mut Conn, authority: i64) -> Result<Option<i64>, StoreError> {
-    let rows = version::table.filter(version::authority_id.eq(authority)).order(version::id.desc());
+    // Not that of the highest number: what came from a predecessor was recorded by its clock.
+    let rows = version::table.filter(version::authority_id.eq(authority)).order(version::recorded_ms.desc());
     Ok(rows.select(version::recorded_ms).first(conn).optional()?)
 }
 
@@ -277,7 +278,7 @@ pub struct DueChild {
 pub fn due(conn: &mut Conn, today: NaiveDate, limit: i64) -> Result<Vec<DueChild>, StoreError> {
     let staged = upload::table
         .filter(upload::authority_id.eq(authority_child::authority_id))
-        .filter(upload::state.eq(super::upload::STAGED));
+        .filter(upload::state.eq_any([super::upload::STAGED, super::upload::CANCELLED]));
     let rows: Vec<(i64, i64, String)> = authority_child::table
         .inner_join(person::table)
         .filter(authority_child::due_date.le(today))

@@ -22,6 +22,7 @@ pub mod register;
 mod schema;
 pub mod staged;
 pub mod subscription;
+pub mod succession;
 pub mod undelivered;
 pub mod upload;
 mod writer;

@@ -302,6 +302,26 @@ pub fn replace(conn: &mut Conn, id: i64, new: &NewOrganization, active: bool, no
     keep_version(conn, id)
 }
 
+/// Closes an authority that another has taken over from, as a new version; it is shown as a part of its successor unless it
+/// was a part of something.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn succeed(conn: &mut Conn, old: &Organization, new: &Organization, now_ms: i64) -> Result<(), StoreError> {
+    let recorded_ms = recording_instant(conn, now_ms)?;
+    let part_of = old.part_of.as_ref().unwrap_or(&new.ods).as_str();
+    diesel::update(organization::table.find(old.id))
+        .set((
+            organization::active.eq(false),
+            organization::succeeded_by.eq(new.ods.as_str()),
+            organization::part_of.eq(part_of),
+            organization::version.eq(organization::version + 1),
+            organization::updated_ms.eq(recorded_ms),
+        ))
+        .execute(conn)?;
+    keep_version(conn, old.id)
+}
+
 /// The key of PostgreSQL's advisory lock around the numbering of organisations' versions.
 const VERSION_LOCK: i64 = 0x4350_4956;
 

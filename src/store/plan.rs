@@ -190,7 +190,8 @@ fn recorded(
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub(super) fn last_recorded(conn: &mut Conn, authority: i64) -> Result<Option<i64>, StoreError> {
-    let rows = version::table.filter(version::authority_id.eq(authority)).order(version::id.desc());
+    // Not that of the highest number: what came from a predecessor was recorded by its clock.
+    let rows = version::table.filter(version::authority_id.eq(authority)).order(version::recorded_ms.desc());
     Ok(rows.select(version::recorded_ms).first(conn).optional()?)
 }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     Conn, StoreError,
-    schema::{upload, upload_record as record},
+    schema::{succession, upload, upload_record as record},
 };
 use crate::{
     clock::from_millis,
@@ -34,11 +34,14 @@ pub fn open(
     limit: i64,
 ) -> Result<Vec<OpenRefusal>, StoreError> {
     let (upload_key, position) = after.unwrap_or((0, -1));
+    let of_predecessors =
+        succession::table.filter(succession::authority_id.eq(authority)).select(succession::predecessor_id);
     let later = record::upload_id.eq(upload_key).and(record::position.gt(position));
     let rows: Vec<Row> = record::table
         .inner_join(upload::table.on(upload::id.eq(record::upload_id)))
         .filter(sql::<Bool>(OPEN))
-        .filter(upload::authority_id.eq(authority).and(upload::applied_ms.is_not_null()))
+        .filter(upload::authority_id.eq(authority).or(upload::authority_id.eq_any(of_predecessors)))
+        .filter(upload::applied_ms.is_not_null())
         .filter(record::upload_id.gt(upload_key).or(later))
         .filter(record::recorded_ms.ge(since_ms))
         .order((record::upload_id, record::position))

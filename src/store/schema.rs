@@ -39,6 +39,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    succession (authority_id, predecessor_id) {
+        authority_id -> BigInt,
+        predecessor_id -> BigInt,
+        since_ms -> BigInt,
+    }
+}
+
+diesel::table! {
     client (client_id) {
         client_id -> Text,
         name -> Text,
@@ -381,6 +389,7 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     organization,
     organization_version,
+    succession,
     client,
     register_entry,
     person,

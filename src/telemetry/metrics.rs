@@ -72,6 +72,8 @@ metrics! {
     SUBSCRIPTIONS: Gauge "cpis_subscriptions" ["topic", "status"] "Subscriptions by topic and status (requested, active, error, off). Worry when error is not 0.";
     WRITER_WAITING: Gauge "cpis_writer_waiting" [] "Changes that wait for the store's writer in this process; 4096 is its limit. Worry when it stays over 1000.";
     CHECKPOINT_AGE_SECONDS: Gauge "cpis_audit_checkpoint_age_seconds" [] "Age of the audit's newest checkpoint, in seconds; there is one every few seconds while there is traffic.";
+    SILENT_AUTHORITIES: Gauge "cpis_silent_authorities" [] "Active local authorities of which no change was applied for lifecycle.silent_hours. Worry when it is not 0.";
+    OVERDUE_REFUSALS: Gauge "cpis_refused_records_overdue" [] "Records that were refused over lifecycle.remind_days ago and not loaded since.";
     STORE_UP: Gauge "cpis_store_up" [] "1 when the store could be read for this exposition, else 0, and the other gauges are left out.";
 }
 

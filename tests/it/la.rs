@@ -13,7 +13,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    harness::{Backend, CPP, Child, TestApp, child, on_both_stores},
+    harness::{
+        Backend, CPP, Child, TestApp, bundle, child,
+        mesh::{Exchange, INACTIVE, SHARED_KEY, UPLOAD},
+        on_both_stores,
+    },
+    mesh,
     notify::{Receiver, pump, subscribe},
 };
 
@@ -126,7 +131,7 @@ on_both_stores! {
         ].concat());
         let ended = client.run(&["upload", &file]).await;
         assert_eq!(ended.code, 3, "{ended:?}");
-        for part in ["File 1: CPF03", "line 4", "start", "future", "line 5", "CPR03"] {
+        for part in ["File 1: CPF03", "line 4", "start", "future", "line 5", "nhs_number", "CPR03"] {
             assert!(ended.out.contains(part), "{part}: {}", ended.out);
         }
         assert!(!ended.out.contains("line 2") && !ended.out.contains(child(2).nhs()), "{}", ended.out);
@@ -250,18 +255,19 @@ async fn a_file_is_judged_without_a_gateway() {
     let text = [
         HEAD,
         &line(&child(0), "CPP,2026-09-14,,,"),
-        &line(&child(1), "CPP,2026-12-24,2026-12-01,,"),
+        &line(&child(1), "CPP,2026-12-24,,,"),
         &line(&Child { birth_date: "2017-02-31", family: "", ..child(2) }, "XYZ,soon,,,"),
         "123,,Testcase,Robin,2017-05-11,LAC,2026-01-01,,,\n",
         &line(&child(3), "LAC,2024-01-01,2025-01-01,,"),
         &line(&child(4), "CPP,2026-01-01,,,"),
         &line(&child(4), "CPP,2026-02-01,,,"),
+        &line(&child(5), "CPP,2026-02-01,2026-01-31,,"),
     ]
     .concat();
     let ended = run(&["validate", "-", "--json"], &text, clock.clone()).await;
     assert_eq!(ended.code, 3, "{ended:?}");
     let result = ended.json();
-    assert_eq!((&result["records"], &result["format"]), (&json!(6), &json!("csv")));
+    assert_eq!((&result["records"], &result["format"]), (&json!(7), &json!("csv")));
     let told: Vec<(String, String, String)> = result["problems"]
         .as_array()
         .expect("problems")
@@ -270,7 +276,6 @@ async fn a_file_is_judged_without_a_gateway() {
         .collect();
     let expected = [
         ("line 3", "start", "CPR07"),
-        ("line 3", "end", "CPR07"),
         ("line 4", "family", "CPR07"),
         ("line 4", "birth_date", "CPR07"),
         ("line 4", "start", "CPR07"),
@@ -279,6 +284,7 @@ async fn a_file_is_judged_without_a_gateway() {
         ("line 6", "end", "CPR07"),
         ("line 7", "plan", "CPR07"),
         ("line 8", "plan", "CPR07"),
+        ("line 9", "start", "CPR07"),
     ];
     for (place, element, code) in expected {
         let row = (place.to_owned(), element.to_owned(), code.to_owned());
@@ -286,7 +292,7 @@ async fn a_file_is_judged_without_a_gateway() {
     }
     assert!(told.iter().all(|(place, ..)| place != "line 2"), "{result:#}");
     let shown = run(&["validate", "-"], &text, clock.clone()).await;
-    assert!(shown.out.contains("What to do") && shown.out.contains("6 records,"), "{}", shown.out);
+    assert!(shown.out.contains("What to do") && shown.out.contains("7 records,"), "{}", shown.out);
 
     let good = [HEAD, &line(&child(0), "CPP,2026-09-14,,,")].concat();
     let ended = run(&["validate", "-"], &good, clock.clone()).await;
@@ -361,4 +367,87 @@ async fn a_file_without_an_answer_keeps_its_number() {
     assert_eq!((ended.code, &ended.json()["number"]), (0, &json!(41)), "{ended:?}");
     let ended = client.run_with(&["upload", "-", "--json"], &file("2026-09-14")).await;
     assert_eq!((ended.code, &ended.json()["number"]), (0, &json!(42)), "{ended:?}");
+}
+
+/// The configuration of an authority's client by MESH.
+fn mesh_config(client: &Client<'_>, exchange: &Exchange<'_>) -> String {
+    let (password, key) = (client.file("password", "password\n"), client.file("shared-key", SHARED_KEY));
+    let state = client.path("mesh.json").display().to_string();
+    let text = format!(
+        "authority = \"Z9A\"\nname = \"WESTMARCH COUNTY COUNCIL\"\nduty_phone = \"01632 960777\"\nstate = \"{state}\"\n\
+         [mesh]\nurl = \"{}\"\nmailbox = \"{}\"\npassword_file = \"{password}\"\nshared_key_file = \"{key}\"\n\
+         gateway_mailbox = \"{}\"\nupload_workflow = \"{UPLOAD}\"\n",
+        exchange.mesh.url, exchange.a, exchange.cpis
+    );
+    client.file("la.toml", &text)
+}
+
+on_both_stores! {
+    async fn by_mesh_a_file_goes_and_its_acknowledgement_and_what_follows_come(backend) {
+        let exchange = Exchange::new();
+        let app = exchange.gateway(backend).await;
+        let client = Client::of(&app);
+        let config = mesh_config(&client, &exchange);
+        let by_mesh = async |words: &[&str], input: &str| {
+            let words = [words, &["--mesh", "--config", &config]].concat();
+            run(&words, input, app.clock.clone()).await
+        };
+        app.register(&child(0)).await;
+        let unsayable = format!("{},,,,,LAC,2026-09-14,,,\n", child(2).nhs());
+        let file = [HEAD, &line(&child(0), "CPP,2026-09-14,,,"), &line(&child(1), "LAC,2026-09-14,,,"), &unsayable].concat();
+        let sent = by_mesh(&["upload", "-", "--json"], &file).await;
+        // A child that is known already can be left out of a Bundle, but not of an HL7 v3 file.
+        assert_eq!((sent.code, &sent.json()["number"]), (3, &json!(1)), "{sent:?}");
+        assert_eq!(sent.json()["refused"][0]["place"], "line 4", "{sent:?}");
+        // Sent again before there is an answer: MESH has it already.
+        let again = by_mesh(&["upload", "-", "--json"], &file).await;
+        assert_eq!(again.json()["sent"], sent.json()["sent"]);
+        assert_eq!(exchange.waiting(&exchange.cpis).len(), 1);
+
+        mesh::pump(&app).await;
+        let kept = by_mesh(&["watch", "--once", "--keep"], "").await;
+        for part in ["File 1: CPF03", "1 of 2 records refused", "record 2", "CPR01", "/File/record[2]/CP-ISRecord/subject"] {
+            assert!(kept.out.contains(part), "{part}: {}", kept.out);
+        }
+        let shown = by_mesh(&["watch", "--once", "--json"], "").await;
+        let acknowledged = shown.json();
+        assert_eq!((&acknowledged["kind"], &acknowledged["code"]), (&json!("acknowledgement"), &json!("CPF03")));
+        assert_eq!(by_mesh(&["watch", "--once"], "").await.out, "");
+        let own = app.authority("Z9A").get("/Organization/Z9A").await;
+        assert!(own.text.contains("01632960777"), "{}", own.text);
+        // Answered: the same lines are a new file.
+        let sent = by_mesh(&["upload", "-", "--json"], &file).await;
+        assert_eq!(sent.json()["number"], 2);
+        mesh::pump(&app).await;
+
+        // Somebody looks.
+        let look = app.clinician().header("IsUnscheduledAccessEvent", "true").get(&child(0).care_team()).await;
+        assert_eq!(look.total(), 1, "{}", look.text);
+        mesh::pump(&app).await;
+        // A message that nobody can read is kept and stops no other.
+        let stranger = exchange.mesh.client(&exchange.cpis, 1_000_000);
+        let outgoing = cpis_gateway::outside::mesh::Outgoing {
+            to: &exchange.a, workflow: INACTIVE, local_id: "x", file_name: "x", content_type: "application/xml",
+        };
+        stranger.send(outgoing, 4, &mut &b"<x/>"[..]).await.expect("sent");
+        let shown = by_mesh(&["watch", "--once", "--json"], "").await;
+        assert!(shown.code == 3 && shown.err.contains("can't be read"), "{shown:?}");
+        let lines: Vec<Value> = shown.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let kinds: Vec<&str> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
+        assert_eq!(kinds, ["acknowledgement", "cpis-access"], "{}", shown.out);
+        assert_eq!((&lines[1]["nhs_number"], &lines[1]["organisation"]), (&json!(child(0).nhs()), &json!("EASTVALE GENERAL HOSPITAL")));
+        assert_eq!(exchange.waiting(&exchange.a).len(), 1);
+
+        // A Bundle, and an HL7 v3 file under its own number.
+        let entries = [child(0).put_patient(), child(0).post_flag("Z9A", CPP, "2026-09-14", None)];
+        let sent = by_mesh(&["upload", "-", "--json"], &bundle("batch", &entries).to_string()).await;
+        assert_eq!((sent.code, &sent.json()["number"]), (0, &json!(3)), "{sent:?}");
+        let own = mesh::file("Z9A", 77, &[(&child(0), "2026-09-14")]);
+        let own = String::from_utf8(own).expect("UTF-8");
+        assert_eq!(by_mesh(&["upload", "-", "--number", "5"], &own).await.code, 2);
+        assert_eq!(by_mesh(&["upload", "-", "--json"], &own).await.json()["number"], 77);
+        mesh::pump(&app).await;
+        let shown = by_mesh(&["watch", "--once"], "").await;
+        assert!(shown.out.contains("CPF02, all records were loaded") && shown.out.contains("File 77: CPF02"), "{shown:?}");
+    }
 }

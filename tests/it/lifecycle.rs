@@ -6,6 +6,7 @@ mod inactive;
 mod refused;
 mod register;
 mod silence;
+mod succession;
 
 use cpis_gateway::{app::process_name, cpis::ends::Ended, cpis::lifecycle::LifecycleTerms, store::Conn};
 use diesel::{QueryableByName, RunQueryDsl, sql_query, sql_types::Text};
@@ -45,12 +46,7 @@ async fn look_after(app: &TestApp) -> (usize, usize) {
 
 /// One batch of ends as another process would do it.
 async fn another_batch(app: &TestApp) -> Ended {
-    let terms = LifecycleTerms {
-        process: process_name(),
-        lease: chrono::TimeDelta::seconds(120),
-        compared_at_once: 1000,
-        remind_days: 7,
-        refused_kept_days: 90,
-    };
+    let terms =
+        LifecycleTerms { process: process_name(), lease: chrono::TimeDelta::seconds(120), compared_at_once: 1000 };
     app.app.gateway.end_due_records(&terms).await.expect("a batch")
 }

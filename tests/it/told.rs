@@ -298,6 +298,31 @@ fn is_signed(keys: &Value, sent: &Sent, body: &[u8]) -> bool {
     Verifier::new_without_digest(&key).unwrap().verify_oneshot(&signature, &signed.concat()).unwrap()
 }
 
+/// What docs/notifications.md shows is run as it stands: it takes what was sent, and refuses it when a byte is another.
+#[actix_web::test]
+async fn the_page_for_receivers_shows_how_to_check() {
+    let (app, hook) = (TestApp::start(Backend::Sqlite).await, Receiver::start());
+    subscribe(&app, "Z9A", &wanted(&app, &format!("{}/a", hook.base))).await;
+    pump(&app).await;
+    let page = include_str!("../../docs/notifications.md");
+    let (_, rest) = page.split_once("<!-- check.sh -->\n```sh\n").expect("the commands");
+    let script = rest.split_once("```").expect("their end").0.to_owned();
+    let sent = hook.sent("/a").remove(0);
+    for (body, good) in [(sent.body.clone(), true), ([sent.body.as_slice(), b" "].concat(), false)] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("body"), body).unwrap();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-ec", &script]).current_dir(directory.path()).env("GATEWAY", &app.root);
+        for (name, header) in
+            [("ID", "webhook-id"), ("TIMESTAMP", "webhook-timestamp"), ("SIGNATURE", "webhook-signature")]
+        {
+            shell.env(name, &sent.headers[header]);
+        }
+        let ran = tokio::task::spawn_blocking(move || shell.output()).await.unwrap().unwrap();
+        assert_eq!(ran.status.success(), good, "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+}
+
 #[actix_web::test]
 async fn a_signing_key_of_its_own_is_used_when_there_is_one() {
     let app = TestApp::start_with(Backend::Sqlite, |settings| {

@@ -1,3 +1,4 @@
+drop table succession;
 drop index upload_record_open;
 alter table upload drop column reminded_ms;
 alter table organization drop column silent_alert_ms;

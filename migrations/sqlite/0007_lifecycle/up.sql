@@ -31,3 +31,12 @@ alter table organization add column silent_alert_ms bigint;
 alter table upload add column reminded_ms bigint;
 -- Refused records that no later upload has loaded.
 create index upload_record_open on upload_record (upload_id, position) where resolved_ms is null and code <> 'CPR06';
+
+-- Authorities whose records another has taken over, and those whose they had taken over before: what was listed for them was
+-- listed for it.
+create table succession (
+    authority_id bigint not null references organization (id),
+    predecessor_id bigint not null references organization (id),
+    since_ms bigint not null,
+    primary key (authority_id, predecessor_id)
+);

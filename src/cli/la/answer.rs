@@ -94,12 +94,21 @@ impl Outcome {
     /// When it can't be written.
     pub fn show(&self, as_json: bool, console: &mut Console) -> Result<(), LaFault> {
         if as_json {
-            console.print_json(&json!({
-                "code": self.code, "number": self.number, "reason": self.reason,
-                "refused": self.refused, "warnings": self.warnings,
-            }))?;
-            return Ok(());
+            console.print_json(&self.line())?;
+        } else {
+            console.print(&self.words())?;
         }
+        Ok(())
+    }
+
+    pub fn line(&self) -> Value {
+        json!({
+            "code": self.code, "number": self.number, "reason": self.reason,
+            "refused": self.refused, "warnings": self.warnings,
+        })
+    }
+
+    pub fn words(&self) -> String {
         let number = self.number.map(|number| format!("File {number}: ")).unwrap_or_default();
         let mut shown = format!("{number}{}, {}.\n", self.code, self.says());
         if let Some(reason) = &self.reason {
@@ -110,8 +119,7 @@ impl Outcome {
             shown.push_str("Loaded, but please look:\n");
             shown.push_str(&table(&self.warnings));
         }
-        console.print(&shown)?;
-        Ok(())
+        shown
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::LaFault;
+use super::{LaFault, mailbox::MailboxSettings};
 use crate::cpis::types::{OdsCode, Phone};
 
 /// The sandbox, as `make run` starts it.
@@ -52,6 +52,7 @@ struct File {
     duty_phone: Option<String>,
     office_phone: Option<String>,
     state: Option<PathBuf>,
+    mesh: Option<MailboxSettings>,
 }
 
 /// How the gateway takes the caller for whom it is.
@@ -71,20 +72,21 @@ pub struct Settings {
     pub duty_phone: Option<Phone>,
     pub office_phone: Option<Phone>,
     pub state: PathBuf,
+    pub mesh: Option<MailboxSettings>,
 }
 
 impl Connection {
     /// # Errors
     /// [`LaFault::Usage`] for what can't be read or contradicts itself.
-    pub fn settings(self) -> Result<Settings, LaFault> {
+    pub fn settings(&self) -> Result<Settings, LaFault> {
         let file = self.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
         let sandbox = self.sandbox_authority.as_deref().map(|ods| ods_code("--sandbox-authority", ods)).transpose()?;
-        let token = match (&self.token, self.token_file.or(file.token_file), &sandbox) {
+        let token = match (&self.token, self.token_file.clone().or(file.token_file), &sandbox) {
             (Some(token), ..) => Some(token.trim().to_owned()),
             (None, _, Some(_)) | (None, None, None) => None,
             (None, Some(path), None) => Some(read(&path)?.trim().to_owned()),
         };
-        let authority = self.authority.or(file.authority);
+        let authority = self.authority.clone().or(file.authority);
         let authority = authority.as_deref().map(|ods| ods_code("authority", ods)).transpose()?.or(sandbox.clone());
         let phone = |name: &str, text: Option<String>| {
             let read = text.map(|text| Phone::parse(&text)).transpose();
@@ -95,13 +97,13 @@ impl Connection {
             (None, Some(sandbox)) => Some(Credentials::Sandbox(sandbox)),
             (None, None) => None,
         };
-        let url = self.url.or(file.url);
+        let url = self.url.clone().or(file.url);
         let url = match (url, &credentials) {
             (Some(url), _) => url,
             (None, Some(Credentials::Sandbox(_))) => SANDBOX.to_owned(),
             (None, _) => String::new(),
         };
-        let state = self.state.or(file.state);
+        let state = self.state.clone().or(file.state);
         Ok(Settings {
             url: url.trim_end_matches('/').to_owned(),
             credentials,
@@ -110,6 +112,7 @@ impl Connection {
             office_phone: phone("office_phone", file.office_phone)?,
             state: state.unwrap_or_else(|| default_state(authority.as_ref())),
             authority,
+            mesh: file.mesh,
         })
     }
 }

@@ -12,6 +12,7 @@ mod config;
 mod console;
 mod csv;
 mod export;
+mod mailbox;
 mod numbers;
 mod remote;
 mod source;

@@ -68,13 +68,18 @@ impl State {
     /// # Errors
     /// [`LaFault`] when it can't be kept.
     pub fn number_for(&mut self, digest: &str, wanted: Option<i64>) -> Result<i64, LaFault> {
-        let before = self.kept.pending.iter().find(|pending| pending.digest == digest).map(|pending| pending.number);
+        let before = self.pending(digest);
         let number = wanted.or(before).unwrap_or(self.kept.last + 1);
         self.kept.pending.retain(|pending| pending.digest != digest && pending.number != number);
         self.kept.pending.push(Pending { digest: digest.to_owned(), number });
         self.kept.last = self.kept.last.max(number);
         self.save()?;
         Ok(number)
+    }
+
+    /// The number under which a file was sent, or may have been, without a final answer so far.
+    pub fn pending(&self, digest: &str) -> Option<i64> {
+        self.kept.pending.iter().find(|pending| pending.digest == digest).map(|pending| pending.number)
     }
 
     /// The file of this number has its final answer; those before it can't be sent under theirs any more.

@@ -18,7 +18,7 @@ use crate::{
         limits::Limits,
         types::{
             OdsCode,
-            upload::{Problem, ReadRecord, RecordChange},
+            upload::{Problem, ReadRecord, RecordChange, RecordCode},
         },
         upload::alone::judge_alone,
     },
@@ -28,7 +28,7 @@ use crate::{
         upload::{Reading, UploadBundle, read_bundle},
         validate::Validators,
     },
-    hl7v3::upload::{FileHeader, UploadFile, location},
+    hl7v3::upload::{FileHeader, FileWriter, UploadFile, WrittenFile, location},
 };
 
 /// Form of a file.
@@ -119,7 +119,7 @@ impl Source {
             }
             Format::Hl7 => self.prepare_hl7(),
             Format::Fhir => {
-                let body = json::parse(&self.bytes, json::BUNDLE_VALUES);
+                let body = json::parse(&self.bytes, json::UPLOAD_VALUES);
                 let body = body.map_err(|fault| LaFault::Failed(fault.issue().diagnostics))?;
                 let count = body.get("entry").and_then(Value::as_array).map_or(0, Vec::len);
                 let places = (0..count).map(|entry| format!("entry {entry}")).collect();
@@ -180,6 +180,11 @@ impl Prepared {
         Self { format, bundle, places, number: None, records: None, refused: Vec::new(), header: None }
     }
 
+    /// A Bundle of which only the answer is there.
+    pub fn answered() -> Self {
+        Self::of_bundle(Format::Fhir, Value::Null, Vec::new())
+    }
+
     /// Nothing is left to send.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
@@ -213,14 +218,46 @@ impl Prepared {
         let mut told = read.issues();
         // Which plan an id means only the gateway knows.
         told.retain(|one| one.issue.code != crate::fhir::outcome::IssueCode::NotFound);
+        let frame = read.frame();
         for record in read.records.iter().filter_map(|record| record.content.as_ref().ok()) {
-            told.extend(read.frame().problems(&judge_alone(record, today, &limits)));
+            told.extend(frame.problems(&judge_alone(record, today, &limits)));
         }
         told.sort_by_key(|one| one.entry);
         let found = told.iter().map(|one| self.row(one.entry, &one.issue));
         let rows = in_order(self.refused.iter().cloned().chain(found).collect());
         let records = self.records.unwrap_or(read.records.len() + count_places(&self.refused));
         Ok(Checked { records, rows })
+    }
+
+    /// The file as an HL7 v3 `File`, and the records that it can't say.
+    ///
+    /// # Errors
+    /// What makes the whole file unusable.
+    pub fn to_hl7(&self, file: &WrittenFile<'_>) -> Result<(Vec<u8>, Vec<Row>), LaFault> {
+        let read = self.read(Some(file.sender))?;
+        let (mut changes, mut refused) = (Vec::new(), self.refused.clone());
+        for record in &read.records {
+            match &record.content {
+                Ok(change) => changes.push((record.entries.first().copied().unwrap_or_default(), change)),
+                Err(issues) => refused.extend(issues.iter().map(|one| self.row(one.entry, &one.issue))),
+            }
+        }
+        // Written one by one first: the header says how many there are.
+        changes.retain(|(entry, change)| match self.fits_hl7(file, change) {
+            Ok(()) => true,
+            Err(error) => {
+                refused.push(self.row_of(*entry, "", "CPR07", &error.to_string()));
+                false
+            }
+        });
+        let mut writer = FileWriter::begin(Vec::new(), &WrittenFile { records: changes.len(), ..*file })?;
+        changes.iter().try_for_each(|(_, change)| writer.record(change))?;
+        let bytes = if changes.is_empty() { Vec::new() } else { writer.finish()? };
+        Ok((bytes, in_order(refused)))
+    }
+
+    fn fits_hl7(&self, file: &WrittenFile<'_>, change: &RecordChange) -> std::io::Result<()> {
+        FileWriter::begin(std::io::sink(), &WrittenFile { records: 1, ..*file })?.record(change)
     }
 
     fn row(&self, entry: usize, issue: &Issue) -> Row {
@@ -230,10 +267,13 @@ impl Prepared {
 
     /// What is said of an entry, in the words of the file.
     pub fn row_of(&self, entry: usize, expression: &str, code: &str, reason: &str) -> Row {
-        let place = self.places.get(entry).cloned().unwrap_or_default();
+        let place = self.places.get(entry).cloned().unwrap_or_else(|| format!("entry {entry}"));
         let element = match self.format {
             Format::Fhir => expression.to_owned(),
-            Format::Csv => column(expression).to_owned(),
+            Format::Csv => {
+                let resource = self.bundle.pointer(&format!("/entry/{entry}/resource/resourceType"));
+                column(expression, resource.and_then(Value::as_str).unwrap_or_default(), code).to_owned()
+            }
             Format::Hl7 => {
                 let entries = self.places.iter().take(entry).filter(|other| **other == place).count();
                 let element = element_below(expression);
@@ -249,8 +289,11 @@ pub fn in_order(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort_by_key(|row| place_number(&row.place));
     let mut told: Vec<Row> = Vec::with_capacity(rows.len());
     for row in rows {
-        let same_place = told.iter().rev().take_while(|one| one.place == row.place);
-        if same_place.into_iter().all(|one| *one != row) {
+        let mut same_place = told.iter().rev().take_while(|one| one.place == row.place);
+        // A number that can't be read is told of wherever it stands.
+        let number =
+            |one: &Row| row.code == RecordCode::Cpr04.code() && (&one.element, &one.code) == (&row.element, &row.code);
+        if !same_place.any(|one| *one == row || number(one)) {
             told.push(row);
         }
     }
@@ -289,7 +332,7 @@ fn element_below(expression: &str) -> &str {
 }
 
 /// The column of the CSV that an element comes from.
-fn column(expression: &str) -> &'static str {
+fn column(expression: &str, resource_type: &str, code: &str) -> &'static str {
     match element_below(expression) {
         "period.start" => "start",
         "period.end" => "end",
@@ -299,7 +342,10 @@ fn column(expression: &str) -> &'static str {
         "status" => "delete",
         "code" => "plan",
         "subject" => "nhs_number",
-        "identifier" => "local_id",
+        "identifier" if resource_type == "Flag" => "plan_id",
+        // The number is an identifier too; what is wrong with it has a code of its own.
+        "identifier" if code == RecordCode::Cpr07.code() => "local_id",
+        "identifier" => "nhs_number",
         _ if expression.contains("request.url") || expression.ends_with(".id") => "nhs_number",
         _ if expression.contains(".period") => "start",
         _ => "",

@@ -1,4 +1,5 @@
-//! `la watch`: notifications as they come, by FHIR: the events of the authority's Subscriptions.
+//! `la watch`: what comes for the authority. By FHIR the events of its Subscriptions; by MESH the acknowledgements and
+//! notifications in its mailbox.
 
 use std::time::Duration;
 
@@ -7,14 +8,21 @@ use serde_json::{Value, json};
 
 use super::{
     LaFault,
-    config::Connection,
+    config::{Connection, Settings},
     console::Console,
+    mailbox::{Mailbox, Show},
     numbers::State,
     remote::{Remote, next, resources},
 };
 
 #[derive(Args)]
 pub struct Watch {
+    /// Look into the authority's MESH mailbox ([mesh] in the configuration file) instead of its Subscriptions.
+    #[arg(long)]
+    mesh: bool,
+    /// Leave the messages in the mailbox.
+    #[arg(long, requires = "mesh")]
+    keep: bool,
     /// Show what is there and end, for a scheduler.
     #[arg(long)]
     once: bool,
@@ -22,7 +30,7 @@ pub struct Watch {
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
     /// Show everything again, from the first event on.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "mesh")]
     all: bool,
     /// Print each as a line of JSON.
     #[arg(long)]
@@ -36,17 +44,26 @@ impl Watch {
         let settings = self.connection.settings()?;
         let mut all = self.all;
         loop {
-            // A token of the sandbox, and the state's lock, are not held while nothing is done.
-            let remote = Remote::open(&settings).await?;
-            let mut state = State::open(&settings.state)?;
-            look(&remote, &mut state, all, self.json, console).await?;
-            if self.once {
-                return Ok(0);
+            match self.look_once(&settings, all, console).await {
+                ended if self.once => return ended,
+                Ok(_) => all = false,
+                // Who watches goes on watching.
+                Err(LaFault::TryAgain(text)) => console.say(&text),
+                Err(fault) => return Err(fault),
             }
-            drop(state);
-            all = false;
             tokio::time::sleep(Duration::from_secs(self.every)).await;
         }
+    }
+
+    /// The state's lock is not held, nor a token of the sandbox used, while nothing is done.
+    async fn look_once(&self, settings: &Settings, all: bool, console: &mut Console) -> Result<u8, LaFault> {
+        let mut state = State::open(&settings.state)?;
+        if self.mesh {
+            let show = Show { as_json: self.json, keep: self.keep };
+            return Mailbox::open(settings.mesh.as_ref()).await?.show(&show, &mut state, console).await;
+        }
+        look(&Remote::open(settings).await?, &mut state, all, self.json, console).await?;
+        Ok(0)
     }
 }
 

@@ -84,5 +84,5 @@ pub(super) fn next(conn: &mut Conn, key: i64, now_ms: i64) -> Result<Option<Deli
 pub(in crate::cpis) fn is_held(conn: &mut Conn, outbox: i64) -> Result<bool, StoreError> {
     let Some(number) = outbox::number_asked(conn, outbox)? else { return Ok(false) };
     let child = person::child(conn, &number)?;
-    Ok(child.is_some_and(|child| [child.asked.status, child.end.status].contains(&NumberStatus::Restricted)))
+    Ok(child.is_some_and(|child| child.restricted || child.asked.status == NumberStatus::Restricted))
 }

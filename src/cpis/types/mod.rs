@@ -26,6 +26,7 @@ pub mod plan;
 pub mod precondition;
 pub mod refusal;
 pub mod subscription;
+pub mod succession;
 pub mod upload;
 
 pub use nhs_number::NhsNumber;

@@ -70,9 +70,9 @@ impl InactiveReason {
     /// In a few words.
     pub fn display(self) -> &'static str {
         match self {
-            Self::Superseded => "Number superseded",
-            Self::Invalidated => "Number invalidated",
-            Self::Retired => "Number retired",
+            Self::Superseded => "Superseded",
+            Self::Invalidated => "Invalidated",
+            Self::Retired => "Retired",
         }
     }
 }

@@ -52,7 +52,7 @@ pub fn patient_for_owner(child: &AuthorityChild, base_url: &str) -> Patient {
     let nhs_number = match child.inactive_number() {
         None => nhs_identifier(number),
         Some(inactive) => Identifier {
-            extension: vec![notification::reason(base_url, inactive.reason.code(), inactive.reason.display())],
+            extension: vec![notification::inactive_reason(base_url, inactive.reason)],
             r#use: Some("old".to_owned()),
             period: Some(Period { start: None, end: Some(inactive.since.into()) }),
             ..nhs_identifier(number)

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{View, access_event, flag, patient_for_owner};
 use crate::{
     cpis::types::{
-        notice::Notice,
+        notice::{InactiveReason, Notice},
         subscription::{Content, Event, Named, Subscription, SubscriptionStatus},
     },
     fhir::{
@@ -142,12 +142,13 @@ impl Teller<'_> {
     }
 
     fn reason(&self, notice: &Notice) -> Option<Extension> {
-        let (code, display) = match notice {
-            Notice::Access(_) => return None,
-            Notice::InactiveNumber { reason, .. } => (reason.code(), reason.display()),
-            Notice::RecordEnded { reason, .. } => (reason.code(), reason.display()),
-        };
-        Some(reason(self.base_url, code, display))
+        match notice {
+            Notice::Access(_) => None,
+            Notice::InactiveNumber { reason, .. } => Some(inactive_reason(self.base_url, *reason)),
+            Notice::RecordEnded { reason, .. } => {
+                Some(told_reason(self.base_url, "cpis-record-ended-reason", reason.code(), reason.display()))
+            }
+        }
     }
 
     /// The resources that an event is about, as the authority may see them; without the resource one that it has deleted.
@@ -201,9 +202,14 @@ struct Part {
     resource: Option<Resource>,
 }
 
-/// Why an authority is told of something, in our own code system.
-pub(super) fn reason(base_url: &str, code: &str, display: &str) -> Extension {
-    let system = format!("{base_url}/CodeSystem/cpis-notification-reason");
+/// Why a number is inactive.
+pub(super) fn inactive_reason(base_url: &str, reason: InactiveReason) -> Extension {
+    told_reason(base_url, "cpis-inactive-reason", reason.code(), reason.display())
+}
+
+/// Why an authority is told of something, in one of our own code systems.
+fn told_reason(base_url: &str, system: &str, code: &str, display: &str) -> Extension {
+    let system = format!("{base_url}/CodeSystem/{system}");
     Extension {
         url: format!("{base_url}/StructureDefinition/cpis-notification-reason"),
         value_codeable_concept: Some(Coding::displayed(&system, code, display).into()),
@@ -250,7 +256,7 @@ mod tests {
             access::{Access, AccessAuthor},
             caller::{Author, User},
             child::{AuthorityChild, Demographics, Inactive},
-            notice::{EndedReason, InactiveReason, Topic},
+            notice::{EndedReason, Topic},
             organization::OrganizationKind,
             subscription::{Hook, Payload},
         },

@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// The header of a file that is written.
+#[derive(Clone, Copy)]
 pub struct WrittenFile<'a> {
     pub created: DateTime<Utc>,
     /// Of the times in the file.

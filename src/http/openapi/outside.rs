@@ -36,6 +36,7 @@ pub fn operations(sandbox: bool) -> Vec<(&'static str, HttpMethod, Operation)> {
     let mut operations = vec![
         ("/_ping", HttpMethod::Get, ping()),
         ("/_status", HttpMethod::Get, status()),
+        ("/.well-known/jwks.json", HttpMethod::Get, keys()),
         ("/openapi.json", HttpMethod::Get, description()),
         ("/docs/", HttpMethod::Get, page()),
     ];
@@ -69,21 +70,23 @@ fn ping() -> Operation {
 
 fn status() -> Operation {
     let content = |word: &str| {
-        let word_of = |about| text(about).enum_values(Some(["pass", "fail"]));
-        let store = ObjectBuilder::new().property("status", word_of("Of the store.")).required("status");
-        let warned = text("warn: an authority is silent.").enum_values(Some(["pass", "warn"]));
-        let authority = ["ods", "lastConfirmed"].into_iter().fold(ObjectBuilder::new(), |authority, name| {
-            authority.property(name, text("Of a silent authority.")).required(name)
-        });
-        let silent = ArrayBuilder::new().items(authority).description(Some("To an administrator's token."));
-        let authorities = ObjectBuilder::new().property("status", warned).property("silent", silent).required("status");
-        let checks =
-            ObjectBuilder::new().property("store", store).property("authorities", authorities).required("store");
+        let word_of = |about| text(about).enum_values(Some(["pass", "warn", "fail"]));
+        let check = || {
+            ObjectBuilder::new()
+                .property("status", word_of("Of one dependency."))
+                .property("output", text("What was seen; to an administrator's token."))
+                .required("status")
+        };
+        let checks = ObjectBuilder::new().property("store", check()).required("store");
+        let checks = checks.additional_properties(Some(Schema::from(check())));
         let schema = release().property("status", word_of("Of the whole.")).property("checks", checks);
         let mut example = released();
         if let Some(members) = example.as_object_mut() {
             members.insert("status".to_owned(), json!(word));
-            members.insert("checks".to_owned(), json!({"store": {"status": word}}));
+            let others = json!({"status": "pass"});
+            let checks =
+                json!({"store": {"status": word}, "audit": others, "notifications": others, "authorities": others});
+            members.insert("checks".to_owned(), checks);
         }
         let schema = Schema::from(schema.required("status").required("checks"));
         ContentBuilder::new().schema(Some(schema)).example(Some(example))
@@ -92,6 +95,21 @@ fn status() -> Operation {
         .response("200", answer("It works, and what it depends on does too.", "application/json", content("pass")))
         .response("503", answer("Something that it depends on fails.", "application/json", content("fail")));
     operation("status", "Whether the service and what it depends on work.", responses).build()
+}
+
+fn keys() -> Operation {
+    let key = ["kty", "crv", "use", "alg", "kid", "x"]
+        .into_iter()
+        .fold(ObjectBuilder::new(), |key, name| key.property(name, text("As RFC 7517 and RFC 8037")).required(name));
+    let keys = ObjectBuilder::new().property("keys", ArrayBuilder::new().items(key)).required("keys");
+    let example = json!({"keys": [{
+        "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
+        "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    }]});
+    let content = ContentBuilder::new().schema(Some(Schema::from(keys))).example(Some(example));
+    let responses =
+        ResponsesBuilder::new().response("200", answer("A JSON Web Key Set.", "application/jwk-set+json", content));
+    operation("notificationKeys", "The public key that checks the signatures of notifications.", responses).build()
 }
 
 fn description() -> Operation {

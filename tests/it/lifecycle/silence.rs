@@ -104,6 +104,7 @@ on_both_stores! {
         }
         let reply = app.administrator().get("//_status").await;
         let last = (noon() - TimeDelta::hours(48)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        assert_eq!(reply.json["checks"]["authorities"]["output"], format!("Silent: Z9B since {last}."));
+        let told = reply.json["checks"]["authorities"]["output"].as_str().unwrap();
+        assert!(told.contains(&format!("Z9B since {last}")), "{told}");
     }
 }

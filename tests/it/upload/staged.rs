@@ -210,7 +210,10 @@ fn without_demographics(app: &TestApp) -> Gateway {
 
 /// Entries that put children on record, two each.
 fn entries(children: impl IntoIterator<Item = u32>) -> Vec<Value> {
-    children.into_iter().flat_map(|index| [child(index).put_patient(), child(index).post_flag("Z9A", CPP, START, None)]).collect()
+    children
+        .into_iter()
+        .flat_map(|index| [child(index).put_patient(), child(index).post_flag("Z9A", CPP, START, None)])
+        .collect()
 }
 
 fn numbered_bundle(number: i64, entries: &[Value]) -> Value {
