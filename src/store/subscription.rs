@@ -199,8 +199,9 @@ pub fn replace(
         .set((
             subscription::status.eq(status.code()),
             subscription::error.eq(None::<String>),
-            // While it isn't open, rows are given to others and not to it.
+            // While it isn't open, rows are given to others and not to it; a handshake that is given up must not open it.
             subscription::caught_up.eq(false),
+            subscription::from_ms.eq(None::<i64>),
             subscription::attempts.eq(0_i64),
             subscription::next_attempt_ms.eq(now_ms),
         ))

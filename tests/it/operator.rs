@@ -47,6 +47,9 @@ async fn command(app: &TestApp, arguments: &[&str]) -> Output {
     let url = app.settings().database_url();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cpis-gateway"));
     command.arg("notifications").args(arguments).args(["--sandbox", "--database-url", url.expose()]);
+    std::env::vars().filter(|(name, _)| name.starts_with("CPIS_")).for_each(|(name, _)| {
+        command.env_remove(name);
+    });
     command.arg("--data").arg(app.data_dir()).env("CPIS_AUDIT__SIGNING_KEY", key);
     let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("it ends").expect("the command runs");
     // The command goes by the machine's clock: what it makes due is due for the gateway too.
@@ -182,12 +185,13 @@ on_both_stores! {
     async fn administrators_read_what_was_found_of_each_dependency(backend) {
         let app = TestApp::start(backend).await;
         let open = app.anonymous().get("//_status").await;
-        assert_eq!(open.json["checks"], json!({"store": {"status": "pass"}, "audit": {"status": "pass"}, "notifications": {"status": "pass"}}));
+        let checks = open.json["checks"].as_object().unwrap();
+        assert!(checks.values().all(|check| *check == json!({"status": "pass"})), "{}", open.text);
         for request in [app.clinician(), app.authority("Z9A"), app.auditor(), app.anonymous().with_token("rubbish")] {
             assert_eq!(request.get("//_status").await.json["checks"], open.json["checks"]);
         }
         let told = app.administrator().get("//_status").await;
-        for name in ["store", "audit", "notifications"] {
+        for name in ["store", "audit", "notifications", "authorities"] {
             assert!(told.json["checks"][name]["output"].as_str().is_some_and(|text| text.ends_with('.')), "{}", told.text);
         }
     }

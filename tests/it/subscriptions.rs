@@ -204,6 +204,31 @@ on_both_stores! {
         app.authority("Z9A").put(&path, &body).await.assert_refused(410, "deleted", "RESOURCE_NOT_FOUND");
     }
 
+    /// What has never agreed is told nothing, though the channel before it had.
+    async fn an_endpoint_that_refuses_its_handshake_is_told_nothing(backend) {
+        let app = TestApp::start_with(backend, |settings| settings.notify.retry_attempts = 2);
+        let (app, hook) = (app.await, Receiver::start());
+        let children = children(&app, 2).await;
+        let id = subscribe(&app, "Z9A", &format!("{}/a", hook.base)).await;
+        pump(&app).await;
+        look_up(&app, &children[0]).await;
+        pump(&app).await;
+        let path = format!("/Subscription/{id}");
+        let nowhere = changed(&app, &id, "http://127.0.0.1:9/nobody", &json!({}));
+        assert_eq!(app.authority("Z9A").put(&path, &nowhere).await.json["status"], "requested");
+        for _ in 0..3 {
+            pump(&app).await;
+            app.clock.advance(TimeDelta::hours(1));
+        }
+        assert_eq!(app.authority("Z9A").get(&path).await.json["status"], "error");
+        look_up(&app, &children[1]).await;
+        assert_eq!(pump(&app).await, cpis_gateway::notify::Pumped::default(), "nothing is sent");
+        let back = changed(&app, &id, &format!("{}/a", hook.base), &json!({}));
+        app.authority("Z9A").put(&path, &back).await;
+        pump(&app).await;
+        assert_eq!(hook.numbers("/a"), [1, 2], "and nothing is missed");
+    }
+
     /// A handshake that was on its way when the channel was changed says nothing of the new one.
     async fn a_late_answer_of_the_old_endpoint_does_not_open_the_new(backend) {
         let (app, hook) = (TestApp::start(backend).await, Receiver::start());
