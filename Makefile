@@ -1,6 +1,7 @@
 # make run           the sandbox on 127.0.0.1:8080, from nothing (ARGS=--reset starts over)
 # make check         formatting, lints, unit tests: the inner loop
 # make test          everything that a change must pass; installs what it needs
+# make kill-long     kills the program 100 times while it exchanges messages over MESH (make test does 10)
 # make schemas       compares schemas/ with R4's own definitions, and the corpus with an independent validator
 # make schemathesis  asks the sandbox whatever its API description allows (LONG=--long takes its time)
 # make test-release  the Postman collection against the release build
@@ -8,12 +9,12 @@
 # make tour          runs the README's tour against the sandbox that `make run` started and rewrites it
 # make postman-examples  runs the Postman collection on a fresh sandbox and saves what was answered as its examples
 
-TOOLS := $(CURDIR)/target/tools
+TOOLS := $(or $(CPIS_TEST_TOOLS),$(CURDIR)/target/tools)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test schemas test-release tour install-build install-test format lint unit tests newman openapi \
-    api-page schemathesis licences postman-examples bench-exchange
+    api-page schemathesis licences postman-examples kill-long bench-exchange
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -94,6 +95,9 @@ schemathesis:
 licences:
 	@scripts/install-cargo-deny.sh "$(TOOLS)"
 	"$(TOOLS)/bin/cargo-deny" --locked check licenses bans sources
+
+kill-long: install-test
+	CPIS_TEST_KILL_ROUNDS=100 cargo test --locked --test it -- mesh::killed --nocapture
 
 test-release: install-build install-test
 	cargo build --release --locked

@@ -25,6 +25,7 @@ use crate::store::{
     child::{DueChild, OwnedChild},
     history::Recording,
     plan::{ChildPlan, VersionContent},
+    upload::{CANCELLED, STAGED},
 };
 
 /// Children of one transaction: look-ups wait behind it (design 6).
@@ -70,7 +71,7 @@ impl Gateway {
         let authorities: BTreeSet<i64> = due.iter().map(|child| child.authority).collect();
         for authority in authorities {
             store::organization::lock(tx.conn, authority)?;
-            if store::upload::any_staged(tx.conn, authority)? {
+            if store::upload::any_in(tx.conn, authority, &[STAGED, CANCELLED])? {
                 waiting.insert(authority);
             }
         }

@@ -15,7 +15,10 @@ use super::{
         succession::Taken,
     },
 };
-use crate::store::{self, Conn, StoreError, succession};
+use crate::store::{
+    self, Conn, StoreError, succession,
+    upload::{CANCELLED, STAGED, WAITING},
+};
 
 /// Notifications before this are not for a mailbox that moves along: as for a channel that is added (design 7).
 const CHANNEL_GETS: TimeDelta = TimeDelta::days(30);
@@ -59,7 +62,7 @@ impl Gateway {
                 store::organization::lock(tx.conn, authority)?;
             }
             for authority in locked {
-                if store::upload::any_staged(tx.conn, authority)? {
+                if store::upload::any_in(tx.conn, authority, &[WAITING, STAGED, CANCELLED])? {
                     return Ok(Succeeded::Refused(
                         "An upload of one of the two is being applied. Try again in a minute.",
                     ));

@@ -278,7 +278,7 @@ pub struct DueChild {
 pub fn due(conn: &mut Conn, today: NaiveDate, limit: i64) -> Result<Vec<DueChild>, StoreError> {
     let staged = upload::table
         .filter(upload::authority_id.eq(authority_child::authority_id))
-        .filter(upload::state.eq(super::upload::STAGED));
+        .filter(upload::state.eq_any([super::upload::STAGED, super::upload::CANCELLED]));
     let rows: Vec<(i64, i64, String)> = authority_child::table
         .inner_join(person::table)
         .filter(authority_child::due_date.le(today))

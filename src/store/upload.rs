@@ -490,11 +490,11 @@ pub fn forget_refused(conn: &mut Conn, before_ms: i64) -> Result<usize, StoreErr
         .execute(conn)?)
 }
 
-/// True while an upload of the authority is staged: its versions are there and don't count yet.
+/// True while an upload of the authority is in one of these states.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn any_staged(conn: &mut Conn, authority: i64) -> Result<bool, StoreError> {
-    let staged = upload::table.filter(upload::authority_id.eq(authority).and(upload::state.eq(STAGED)));
-    Ok(diesel::select(diesel::dsl::exists(staged)).get_result(conn)?)
+pub fn any_in(conn: &mut Conn, authority: i64, states: &[&str]) -> Result<bool, StoreError> {
+    let found = upload::authority_id.eq(authority).and(upload::state.eq_any(states.to_vec()));
+    Ok(diesel::select(diesel::dsl::exists(upload::table.filter(found))).get_result(conn)?)
 }

@@ -131,7 +131,7 @@ on_both_stores! {
         ].concat());
         let ended = client.run(&["upload", &file]).await;
         assert_eq!(ended.code, 3, "{ended:?}");
-        for part in ["File 1: CPF03", "line 4", "start", "future", "line 5", "CPR03"] {
+        for part in ["File 1: CPF03", "line 4", "start", "future", "line 5", "nhs_number", "CPR03"] {
             assert!(ended.out.contains(part), "{part}: {}", ended.out);
         }
         assert!(!ended.out.contains("line 2") && !ended.out.contains(child(2).nhs()), "{}", ended.out);
@@ -255,18 +255,19 @@ async fn a_file_is_judged_without_a_gateway() {
     let text = [
         HEAD,
         &line(&child(0), "CPP,2026-09-14,,,"),
-        &line(&child(1), "CPP,2026-12-24,2026-12-01,,"),
+        &line(&child(1), "CPP,2026-12-24,,,"),
         &line(&Child { birth_date: "2017-02-31", family: "", ..child(2) }, "XYZ,soon,,,"),
         "123,,Testcase,Robin,2017-05-11,LAC,2026-01-01,,,\n",
         &line(&child(3), "LAC,2024-01-01,2025-01-01,,"),
         &line(&child(4), "CPP,2026-01-01,,,"),
         &line(&child(4), "CPP,2026-02-01,,,"),
+        &line(&child(5), "CPP,2026-02-01,2026-01-31,,"),
     ]
     .concat();
     let ended = run(&["validate", "-", "--json"], &text, clock.clone()).await;
     assert_eq!(ended.code, 3, "{ended:?}");
     let result = ended.json();
-    assert_eq!((&result["records"], &result["format"]), (&json!(6), &json!("csv")));
+    assert_eq!((&result["records"], &result["format"]), (&json!(7), &json!("csv")));
     let told: Vec<(String, String, String)> = result["problems"]
         .as_array()
         .expect("problems")
@@ -275,7 +276,6 @@ async fn a_file_is_judged_without_a_gateway() {
         .collect();
     let expected = [
         ("line 3", "start", "CPR07"),
-        ("line 3", "end", "CPR07"),
         ("line 4", "family", "CPR07"),
         ("line 4", "birth_date", "CPR07"),
         ("line 4", "start", "CPR07"),
@@ -284,6 +284,7 @@ async fn a_file_is_judged_without_a_gateway() {
         ("line 6", "end", "CPR07"),
         ("line 7", "plan", "CPR07"),
         ("line 8", "plan", "CPR07"),
+        ("line 9", "start", "CPR07"),
     ];
     for (place, element, code) in expected {
         let row = (place.to_owned(), element.to_owned(), code.to_owned());
@@ -291,7 +292,7 @@ async fn a_file_is_judged_without_a_gateway() {
     }
     assert!(told.iter().all(|(place, ..)| place != "line 2"), "{result:#}");
     let shown = run(&["validate", "-"], &text, clock.clone()).await;
-    assert!(shown.out.contains("What to do") && shown.out.contains("6 records,"), "{}", shown.out);
+    assert!(shown.out.contains("What to do") && shown.out.contains("7 records,"), "{}", shown.out);
 
     let good = [HEAD, &line(&child(0), "CPP,2026-09-14,,,")].concat();
     let ended = run(&["validate", "-"], &good, clock.clone()).await;

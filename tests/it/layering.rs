@@ -251,8 +251,20 @@ fn table() -> BTreeMap<Part, BTreeSet<Part>> {
         }
         if imports.starts_with("all") {
             let but = quoted(imports.strip_prefix("all").expect("all"));
-            let parts =
-                ["cli", "app", "http", "notify", "auth", "cpis", "demographics", "store", "fhir", "hl7v3", "outside"];
+            let parts = [
+                "cli",
+                "app",
+                "http",
+                "mailbox",
+                "notify",
+                "auth",
+                "cpis",
+                "demographics",
+                "store",
+                "fhir",
+                "hl7v3",
+                "outside",
+            ];
             let all =
                 parts.iter().filter(|part| !but.iter().any(|b| b == *part)).map(|part| (*part).to_owned()).collect();
             table.insert(quoted(folders)[0].trim_start_matches("src/").trim_end_matches(".rs").to_owned(), all);

@@ -18,7 +18,7 @@ use crate::{
         limits::Limits,
         types::{
             OdsCode,
-            upload::{Problem, ReadRecord, RecordChange},
+            upload::{Problem, ReadRecord, RecordChange, RecordCode},
         },
         upload::alone::judge_alone,
     },
@@ -270,7 +270,10 @@ impl Prepared {
         let place = self.places.get(entry).cloned().unwrap_or_else(|| format!("entry {entry}"));
         let element = match self.format {
             Format::Fhir => expression.to_owned(),
-            Format::Csv => column(expression).to_owned(),
+            Format::Csv => {
+                let resource = self.bundle.pointer(&format!("/entry/{entry}/resource/resourceType"));
+                column(expression, resource.and_then(Value::as_str).unwrap_or_default(), code).to_owned()
+            }
             Format::Hl7 => {
                 let entries = self.places.iter().take(entry).filter(|other| **other == place).count();
                 let element = element_below(expression);
@@ -286,8 +289,11 @@ pub fn in_order(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort_by_key(|row| place_number(&row.place));
     let mut told: Vec<Row> = Vec::with_capacity(rows.len());
     for row in rows {
-        let same_place = told.iter().rev().take_while(|one| one.place == row.place);
-        if same_place.into_iter().all(|one| *one != row) {
+        let mut same_place = told.iter().rev().take_while(|one| one.place == row.place);
+        // A number that can't be read is told of wherever it stands.
+        let number =
+            |one: &Row| row.code == RecordCode::Cpr04.code() && (&one.element, &one.code) == (&row.element, &row.code);
+        if !same_place.any(|one| *one == row || number(one)) {
             told.push(row);
         }
     }
@@ -326,7 +332,7 @@ fn element_below(expression: &str) -> &str {
 }
 
 /// The column of the CSV that an element comes from.
-fn column(expression: &str) -> &'static str {
+fn column(expression: &str, resource_type: &str, code: &str) -> &'static str {
     match element_below(expression) {
         "period.start" => "start",
         "period.end" => "end",
@@ -336,7 +342,10 @@ fn column(expression: &str) -> &'static str {
         "status" => "delete",
         "code" => "plan",
         "subject" => "nhs_number",
-        "identifier" => "local_id",
+        "identifier" if resource_type == "Flag" => "plan_id",
+        // The number is an identifier too; what is wrong with it has a code of its own.
+        "identifier" if code == RecordCode::Cpr07.code() => "local_id",
+        "identifier" => "nhs_number",
         _ if expression.contains("request.url") || expression.ends_with(".id") => "nhs_number",
         _ if expression.contains(".period") => "start",
         _ => "",

@@ -390,6 +390,10 @@ impl Gateway {
             known => return Ok(Attempt::Before(known)),
         }
         let authority = store::organization::get(tx.conn, authority)?;
+        if !authority.active {
+            // Closed since the caller was let in: another has taken over, and nothing may be left behind under this one.
+            return Err(StoreError::Race);
+        }
         let count = upload.records.len();
         let key = store::upload::begin(tx.conn, &head.as_new(count, identity), store::upload::APPLIED, now_ms)?;
         let recording = Recording::begin(tx.conn, authority.id, key, now_ms)?;

@@ -154,6 +154,11 @@ impl Gateway {
                 return Ok(Some(known));
             }
             gateway.count_gap(tx.conn, &sent, identity)?;
+            store::organization::lock(tx.conn, authority)?;
+            if !store::organization::get(tx.conn, authority)?.active {
+                // Closed since the caller was let in: another has taken over.
+                return Err(StoreError::Race);
+            }
             Ok(if store::upload::advance(tx.conn, key, WAITING, STAGED)? { Some(Before::New) } else { None })
         });
         let (ended, why) = match known.await? {

@@ -126,8 +126,10 @@ impl Gateway {
         authority: &Organization,
         entries: Vec<LoadedEntry>,
     ) -> Result<Vec<Option<LoadedResource>>, Error> {
-        let (gateway, authority) = (self.clone(), authority.clone());
+        let (gateway, authority) = (self.clone(), authority.id);
         let read = self.store.read(move |conn| {
+            // As it is now: its own entry may have changed it.
+            let authority = store::organization::get(conn, authority)?;
             entries.into_iter().map(|entry| gateway.loaded_resource(conn, &authority, entry)).collect()
         });
         Ok(read.await?)

@@ -67,6 +67,7 @@ async fn acknowledged(app: &TestApp) -> Uuid {
             body: None,
         };
         let authority = store::organization::find(tx.conn, &ods("Z9A"))?.unwrap().id;
+        store::mesh::mailbox::set(tx.conn, authority, "WESTOT001", 0)?;
         message::add_reply(tx.conn, authority, &reply, now.timestamp_millis())?;
         let due = message::due(tx.conn, &[MeshState::Queued], now.timestamp_millis(), 10)?;
         message::record(

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use cpis_gateway::{
     cpis::{
         succession::Succeeded,
-        types::{PlanPeriod, PlanType, child::Demographics, upload::Door},
+        types::{PlanPeriod, PlanType, child::Demographics},
     },
     store::{self, StoreError, history::Recording, mesh, plan::VersionContent},
 };
@@ -277,8 +277,7 @@ on_both_stores! {
 fn stored(conn: &mut store::Conn, which: std::ops::Range<u32>, now_ms: i64) -> Result<(), StoreError> {
     for authority in ["Z9A", "Z9B"] {
         let authority = store::organization::find(conn, &ods(authority))?.unwrap();
-        let upload = store::upload::begin(conn, Uuid::new_v4(), authority.id, Door::Bundle, 500, now_ms)?;
-        let recording = Recording::begin(conn, authority.id, upload, now_ms)?;
+        let recording = Recording::by_system(conn, authority.id, now_ms)?;
         for index in which.clone().filter(|index| authority.ods.as_str() == "Z9A" || index % 10 == 0) {
             let person = store::person::find_or_create(conn, &number(index))?;
             let key = store::child::find_or_create_key(conn, authority.id, person.id)?;

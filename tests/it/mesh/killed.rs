@@ -82,6 +82,12 @@ struct Proxy {
     trap: Arc<Mutex<Trap>>,
 }
 
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        spring(&mut self.trap.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
 impl Proxy {
     fn start(mesh: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -390,8 +396,8 @@ fn settle(scene: &mut Scene<'_>, rounds: u64) -> (Told, usize) {
         }
         let open = scene.rows(
             "select state as a, coalesce(last_error, '') as b from mesh_message where state in ('queued', 'sending') \
-             union all select kind, 'not collected' from outbox where mesh_ms is null and created_ms >= \
-             (select min(from_ms) from mesh_mailbox)",
+             union all select n.kind, 'not collected' from outbox n join mesh_mailbox m on m.authority_id = n.authority_id \
+             where n.mesh_ms is null and n.kind = 'access' and n.created_ms >= m.from_ms",
         );
         if told.acknowledged.len() as u64 == rounds * 2 && open.is_empty() {
             // One more look, at what came between.

@@ -11,6 +11,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use cpis_gateway::{
     cpis::types::{
         PlanType,
+        plan::LocalPlanId,
         upload::{ChildChange, PlanAction, PlanChange, PlanKey, RecordChange},
     },
     hl7v3::{
@@ -66,7 +67,8 @@ fn record(child: &Child, start: &str) -> RecordChange {
             entry: 1,
             key: PlanKey::Content,
             plan_type: Some(PlanType::ChildProtection),
-            local_id: None,
+            // So that another start in a later file corrects this one.
+            local_id: LocalPlanId::parse("plan-1"),
             action: PlanAction::Put { start, end: None },
         }],
     }

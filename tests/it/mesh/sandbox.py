@@ -2,14 +2,15 @@
 
 FOLDER holds data/mailboxes.jsonl and data/workflows.jsonl, which the package would read from beside its own source, and
 gets the messages, so that a sandbox that is started again still has them. With KEY and CERTIFICATE it speaks TLS and takes
-clients with a certificate of CA only. Prints the port once it listens; PORT 0 lets the system choose. Ends when its
-standard input does, so that it never outlives the test.
+clients with a certificate of CA only. Prints the port once it listens; PORT 0 lets the system choose. When its standard
+input is a pipe it ends with it, so that it never outlives a test.
 """
 
 import os
 import pathlib
 import socket
 import ssl
+import stat
 import sys
 import threading
 
@@ -24,7 +25,8 @@ canned_store.__file__ = str(folder / "canned_store.py")
 import uvicorn  # noqa: E402
 from mesh_sandbox.api import app  # noqa: E402
 
-threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+if stat.S_ISFIFO(os.fstat(0).st_mode):
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
 # Listening before it says so: whoever reads the port can connect.
 listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
