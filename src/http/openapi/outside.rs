@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use utoipa::openapi::{
-    ContentBuilder, HttpMethod, ObjectBuilder, Required, ResponseBuilder, ResponsesBuilder, Schema, Type,
+    ArrayBuilder, ContentBuilder, HttpMethod, ObjectBuilder, Required, ResponseBuilder, ResponsesBuilder, Schema, Type,
     path::{Operation, OperationBuilder},
     request_body::{RequestBody, RequestBodyBuilder},
     response::Response,
