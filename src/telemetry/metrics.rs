@@ -58,7 +58,7 @@ macro_rules! metrics {
 metrics! {
     LOOK_UPS: Counter "cpis_look_ups" ["outcome"] "Clinicians' look-ups by outcome: found, nothing, failed (the store could not answer or not keep the audit). Worry when failed grows.";
     LOOK_UP_SECONDS: Histogram "cpis_look_up_seconds" [] "How long a look-up took until its audit was durable.";
-    UPLOADS: Counter "cpis_uploads" ["door", "code"] "Uploads by how they came (bundle, single, mesh) and their final code (CPF01 to CPF05).";
+    UPLOADS: Counter "cpis_uploads" ["door", "code"] "Uploads by how they came (bundle, interaction, mesh) and their code (CPF01 to CPF05); a repeated answer is not counted again.";
     DELIVERED: Counter "cpis_notifications_delivered" ["channel", "topic"] "Notifications that a channel took.";
     FAILED: Counter "cpis_notifications_failed" ["channel", "topic"] "Sendings of notifications that failed and are tried again, or were given up.";
     GIVEN_UP: Counter "cpis_notifications_given_up" ["channel", "topic"] "Notifications whose last try failed. Worry about each: cpis-gateway notifications list --undeliverable.";

@@ -30,6 +30,7 @@ use crate::{
         history::Recording,
         upload::{Known, NewUpload},
     },
+    telemetry::metrics,
 };
 
 /// One change of an authority: a Bundle, a file, or a single interaction as a record of its own.
@@ -240,7 +241,10 @@ impl Gateway {
             let head = upload.head.clone();
             let attempt = self.store.write(numbers, move |tx| gateway.apply_in(tx, &upload, &traces, identity));
             match attempt.await? {
-                Attempt::Applied(applied) => return Ok(*applied),
+                Attempt::Applied(applied) => {
+                    self.count_upload(head.door, applied.code);
+                    return Ok(*applied);
+                }
                 Attempt::Before(known) => return self.before(&head, known).await,
                 Attempt::Occupied => self.wait_for_turn(head.authority(), patience).await?,
                 Attempt::LeftOver => self.discard_left_over(head.authority(), patience).await?,
@@ -286,6 +290,16 @@ impl Gateway {
 
     /// The answer of an upload that was staged.
     async fn ended(&self, head: &UploadHead, ended: Ended) -> Result<Applied, Error> {
+        let answered = self.answer_of(head, ended).await;
+        match &answered {
+            Ok(applied) if !applied.repeated => self.count_upload(head.door, applied.code),
+            Err(Error::DemographicsUnavailable) => self.count_upload(head.door, FileCode::Cpf05),
+            _ => {}
+        }
+        answered
+    }
+
+    async fn answer_of(&self, head: &UploadHead, ended: Ended) -> Result<Applied, Error> {
         match ended {
             Ended::Final { key, repeated } => Ok(self.final_answer(key, repeated).await?),
             Ended::NotApplied(NotApplied::Refused(reason)) => Ok(refused_file(head.id, reason)),
@@ -295,10 +309,18 @@ impl Gateway {
         }
     }
 
+    /// Counts an answer that was made, not repeated.
+    pub(super) fn count_upload(&self, door: Door, code: FileCode) {
+        self.metrics.count(&metrics::UPLOADS, &[door.code(), code.code()]);
+    }
+
     async fn before(&self, head: &UploadHead, known: Before) -> Result<Applied, Error> {
         match known {
             Before::Answered(key) => self.final_answer(key, true).await,
-            Before::Refused(reason) => Ok(refused_file(head.id, reason)),
+            Before::Refused(reason) => {
+                self.count_upload(head.door, FileCode::Cpf01);
+                Ok(refused_file(head.id, reason))
+            }
             Before::New => Err(Error::Fault(StoreError::Corrupt("an upload"))),
         }
     }

@@ -77,14 +77,9 @@ impl Gateway {
             ..UploadHead::new(caller, context, Interaction::Batch, door)
         };
         let identity = Some(of_file(digest, head.organization.as_ref()));
-        let unanswered = |code, reason| FileAnswer {
-            id: head.id,
-            code,
-            number: head.number,
-            records: count,
-            refused: 0,
-            repeated: false,
-            reason,
+        let unanswered = |code, reason| {
+            self.count_upload(door, code);
+            FileAnswer { id: head.id, code, number: head.number, records: count, refused: 0, repeated: false, reason }
         };
         match self.known_before(&head, identity).await? {
             Some(Before::Answered(key)) => return self.file_answer(key, true).await,
@@ -99,7 +94,13 @@ impl Gateway {
         let source = Box::new(records.map(SentRecord::from));
         let key = self.begin_staging(&head, count, identity).await?;
         match self.stage(key, Arc::new(head.clone()), source, count, identity, Some(digest)).await? {
-            Ended::Final { key, repeated } => self.file_answer(key, repeated).await,
+            Ended::Final { key, repeated } => {
+                let answer = self.file_answer(key, repeated).await?;
+                if !repeated {
+                    self.count_upload(door, answer.code);
+                }
+                Ok(answer)
+            }
             Ended::NotApplied(NotApplied::Refused(reason)) => Ok(unanswered(FileCode::Cpf01, Some(reason))),
             Ended::NotApplied(NotApplied::Demographics) => Ok(unanswered(FileCode::Cpf05, None)),
             Ended::NotApplied(NotApplied::Occupied | NotApplied::Cancelled | NotApplied::Failed) => {
