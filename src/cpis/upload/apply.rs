@@ -30,6 +30,7 @@ use crate::{
         history::Recording,
         upload::{Known, NewUpload},
     },
+    telemetry::metrics,
 };
 
 /// One change of an authority: a Bundle, a file, or a single interaction as a record of its own.
