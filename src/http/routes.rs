@@ -447,6 +447,11 @@ impl Route {
         ))
     }
 
+    /// Whether it tells how an upload stands, or takes one back.
+    pub fn is_upload_status(&self) -> bool {
+        self.path.starts_with("/upload-status")
+    }
+
     /// Whether it takes an upload of many records, which may be larger than any other body.
     pub fn is_upload(&self) -> bool {
         self.method == "POST" && self.path.is_empty()

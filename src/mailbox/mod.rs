@@ -84,7 +84,7 @@ impl MailboxSettings {
             window: TimeDelta::minutes(mesh.access_window_minutes.into()),
             max_accesses: usize::from(mesh.max_accesses),
             max_message_bytes: mesh.max_message_bytes,
-            max_bundle_bytes: settings.limits.body_bytes,
+            max_bundle_bytes: settings.upload.body_bytes,
             lease: TimeDelta::seconds(mesh.lease_seconds.into()),
             retry_first: TimeDelta::seconds(notify.retry_first_seconds.into()),
             retry_longest: TimeDelta::seconds(notify.retry_longest_seconds.into()),

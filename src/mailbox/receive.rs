@@ -1,6 +1,8 @@
 //! What waits in the inbox, message by message: a file of an authority, a report of MESH, or something that nobody here
 //! can use.
 
+use std::collections::HashSet;
+
 use chrono::TimeDelta;
 
 use super::{
@@ -18,10 +20,19 @@ use crate::{
 
 /// Pages of the inbox (500 messages each) that one look reads.
 const MOST_PAGES: usize = 20;
-/// How long a message is left alone when something else is at fault.
-const ELSEWHERE: TimeDelta = TimeDelta::seconds(30);
 /// A message that MESH can't hand over in so many tries is answered as one that can't be read.
 const TRANSFER_ATTEMPTS: i64 = 3;
+
+/// What became of one message in a round.
+enum Ended {
+    /// It may be taken out of the inbox.
+    Done,
+    /// It is left for later for its own sake; those behind it go on.
+    Later,
+    /// It is left for later for no fault of its own. What the same mailbox sent after it waits too: a file that is applied
+    /// before the one sent before it would make that one out of order.
+    Held { mailbox: String },
+}
 
 /// How the handling of one message ended.
 enum Handled {
@@ -48,16 +59,24 @@ impl Mailbox {
 
     /// Handles what waits, one message after the other.
     pub(super) async fn receive(&self, waiting: Vec<String>, done: &mut Pumped) -> Result<(), Stopped> {
+        let mut held = HashSet::new();
         for id in waiting {
-            match self.0.gateway.mesh_standing(&id).await? {
+            let ended = match self.0.gateway.mesh_standing(&id).await? {
                 Some(Taken::NotYet | Taken::SetAside) => continue,
                 // The process died, or MESH was away, before it was told.
-                Some(Taken::Handled) => {}
-                _ => {
-                    if !self.handle(&id).await? {
-                        done.postponed += 1;
-                        continue;
-                    }
+                Some(Taken::Handled) => Ended::Done,
+                _ => self.handle(&id, &held).await?,
+            };
+            match ended {
+                Ended::Done => {}
+                Ended::Later => {
+                    done.postponed += 1;
+                    continue;
+                }
+                Ended::Held { mailbox } => {
+                    held.insert(mailbox);
+                    done.postponed += 1;
+                    continue;
                 }
             }
             match self.0.client.acknowledge(&id).await {
@@ -69,12 +88,12 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Handles one message; true when it may be taken out of the inbox.
-    async fn handle(&self, id: &str) -> Result<bool, Stopped> {
+    /// Handles one message, unless something that its mailbox sent before it is held.
+    async fn handle(&self, id: &str, held: &HashSet<String>) -> Result<Ended, Stopped> {
         let Parts { gateway, client, settings, terms, .. } = &*self.0;
         let told = match client.head(id).await {
             Ok(told) => told,
-            Err(fault) if fault.kind == FaultKind::Gone => return Ok(false),
+            Err(fault) if fault.kind == FaultKind::Gone => return Ok(Ended::Later),
             Err(fault) if fault.is_of_mesh() => return Err(fault.into()),
             Err(_) => {
                 // Without its headers nothing can be said of it, but that it was tried.
@@ -83,24 +102,28 @@ impl Mailbox {
                     Taken::Attempt(attempt) => {
                         let pause = back_off::pause(settings, id, attempt);
                         gateway.postpone_mesh_message(id, true, pause, "its headers can't be read").await?;
-                        Ok(false)
+                        Ok(Ended::Later)
                     }
-                    _ => Ok(false),
+                    _ => Ok(Ended::Later),
                 };
             }
         };
+        let from = told.from.clone();
+        if held.contains(&from) {
+            return Ok(Ended::Held { mailbox: from });
+        }
         let attempt = match gateway.take_mesh_message(terms, id, &told.from).await? {
             Taken::Attempt(attempt) => attempt,
-            Taken::Handled => return Ok(true),
+            Taken::Handled => return Ok(Ended::Done),
             Taken::SetAside => {
                 tracing::error!(
                     alert = "mesh-set-aside",
                     mesh.message = id,
                     "a MESH message can't be handled and is set aside: see cpis-gateway mesh received"
                 );
-                return Ok(false);
+                return Ok(Ended::Later);
             }
-            Taken::NotYet => return Ok(false),
+            Taken::NotYet => return Ok(Ended::Later),
             Taken::NotMine => return Err(Stopped::LeaseLost),
         };
         // In a task of its own: a panic is a fault of this message alone.
@@ -111,9 +134,9 @@ impl Mailbox {
             Err(_) => Ok(Handled::Later(true, "the handling broke off")),
         };
         match handled {
-            Ok(Handled::Done) => Ok(true),
+            Ok(Handled::Done) => Ok(Ended::Done),
             Ok(Handled::Later(counts, why)) => {
-                let pause = if counts { back_off::pause(settings, id, attempt) } else { ELSEWHERE };
+                let pause = if counts { back_off::pause(settings, id, attempt) } else { TimeDelta::zero() };
                 tracing::warn!(
                     mesh.message = id,
                     attempt,
@@ -121,7 +144,7 @@ impl Mailbox {
                     "a MESH message could not be handled; it is tried again"
                 );
                 gateway.postpone_mesh_message(id, counts, pause, why).await?;
-                Ok(false)
+                Ok(if counts { Ended::Later } else { Ended::Held { mailbox: from } })
             }
             Err(stopped) => {
                 let pause = TimeDelta::zero();
@@ -175,6 +198,9 @@ impl Mailbox {
         let reply = match read {
             Ok(reply) => reply,
             Err(Fault::Store(Error::Fault(_))) => return Ok(Handled::Later(true, "the store is at fault")),
+            Err(Fault::Store(Error::Occupied)) => {
+                return Ok(Handled::Later(false, "another change of its authority is being made"));
+            }
             Err(Fault::Interrupted) => return Ok(Handled::Later(true, "its reading broke off")),
             // A store that is away is away for everybody, and passes; one that is there has something against this file.
             Err(Fault::Store(_) | Fault::Busy) => {

@@ -7,9 +7,11 @@ use super::{Mailbox, Parts, Pumped, Stopped, back_off, render};
 use crate::{
     cpis::{
         Error,
+        mesh::CHANNEL,
         types::mesh::{MeshKind, MeshMessage, MeshReady, MeshState, Sending},
     },
     outside::mesh::{FaultKind, MeshFault, Outgoing, SentStatus},
+    telemetry::metrics,
 };
 
 /// MESH is asked for a lost sending from so long before it began: clocks differ.
@@ -42,10 +44,22 @@ impl Mailbox {
                 Sending::Sent { .. } => done.sent += 1,
                 _ => done.failed += 1,
             }
+            self.count(key, &sending).await?;
             if !gateway.record_mesh_sending(terms, key, sending).await? {
                 return Err(Stopped::LeaseLost);
             }
         }
+        Ok(())
+    }
+
+    async fn count(&self, key: i64, sending: &Sending) -> Result<(), Error> {
+        let Some(message) = self.0.gateway.mesh_message(key).await? else { return Ok(()) };
+        let counter = match sending {
+            Sending::Sent { .. } => &metrics::DELIVERED,
+            Sending::Failed { .. } | Sending::Unknown { .. } => &metrics::FAILED,
+            Sending::Undeliverable { .. } => &metrics::GIVEN_UP,
+        };
+        self.0.gateway.metrics.count(counter, &[CHANNEL, message.kind.code()]);
         Ok(())
     }
 

@@ -90,6 +90,13 @@ async fn uploaded(app: &TestApp, kept: &mut Kept) -> String {
     let plan = with_local_id(robin.flag("Z9A", CPP, "2026-07-26", None), "CPP-1047");
     let upload = bundle("batch", &[robin.put_patient(), entry("POST", "Flag", plan)]);
     let answer = kept.exchange("upload-Bundle", &upload, app.authority("Z9A").post("", &upload).await);
+    let later = app.authority("Z9A").header("Prefer", "respond-async").post("", &upload).await;
+    let status = later.header("content-location").strip_prefix(&app.base).expect("a URL of this gateway").to_owned();
+    let mut ended = app.authority("Z9A").get(&status).await;
+    while ended.status == 202 {
+        ended = app.authority("Z9A").get(&status).await;
+    }
+    kept.answer("upload-status", ended);
     let location = answer["entry"][1]["response"]["location"].as_str().expect("a location");
     location.split('/').nth(1).expect("an id").to_owned()
 }

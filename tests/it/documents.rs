@@ -139,7 +139,11 @@ async fn the_capability_statement_says_what_the_api_description_says() {
     state("GET", "/metadata".to_owned());
     state("GET", "/PatientFlag".to_owned());
     state("POST", "/PatientFlag/_search".to_owned());
-    assert!(statement["rest"][0]["documentation"].as_str().is_some_and(|text| text.contains("PatientFlag")));
+    state("GET", "/upload-status/{id}".to_owned());
+    state("DELETE", "/upload-status/{id}".to_owned());
+    for name in ["PatientFlag", "upload-status"] {
+        assert!(statement["rest"][0]["documentation"].as_str().is_some_and(|text| text.contains(name)));
+    }
     assert_eq!(stated, all);
 
     for resource in statement["rest"][0]["resource"].as_array().expect("resources") {

@@ -17,7 +17,7 @@ use super::{
     console::Console,
     csv::{self, Line, Plan},
     numbers::write_privately,
-    remote::{Remote, next, resources},
+    remote::Remote,
 };
 use crate::{cpis::types::PlanType, fhir::system};
 
@@ -77,12 +77,13 @@ fn write(mut out: impl Write, form: Form, lines: &[Line]) -> Result<(), LaFault>
 async fn lines(remote: &Remote, bar: &ProgressBar) -> Result<Vec<Line>, LaFault> {
     let mut children: BTreeMap<String, Line> = BTreeMap::new();
     let mut plans: Vec<(String, Plan)> = Vec::new();
-    all(remote, &format!("Flag?_count={PAGE}&_include=Flag:patient"), &mut |resource| {
+    let flags = remote.get(&format!("Flag?_count={PAGE}&_include=Flag:patient")).await?;
+    let mut one = |resource: &Value| {
         bar.inc(1);
         take(resource, &mut children, &mut plans)
-    })
-    .await?;
-    all(remote, &format!("Patient?_count={PAGE}"), &mut |resource| take(resource, &mut children, &mut plans)).await?;
+    };
+    remote.all(flags, &mut one).await?;
+    remote.all(remote.get(&format!("Patient?_count={PAGE}")).await?, &mut one).await?;
     plans.sort_by(|one, other| {
         (&one.0, one.1.plan_type, &one.1.start).cmp(&(&other.0, other.1.plan_type, &other.1.start))
     });
@@ -96,16 +97,6 @@ async fn lines(remote: &Remote, bar: &ProgressBar) -> Result<Vec<Line>, LaFault>
     }
     lines.sort_by(|one, other| one.nhs_number.cmp(&other.nhs_number));
     Ok(lines)
-}
-
-async fn all(remote: &Remote, first: &str, take: &mut dyn FnMut(&Value) -> Result<(), LaFault>) -> Result<(), LaFault> {
-    let mut place = Some(first.to_owned());
-    while let Some(page) = place {
-        let reply = remote.get(&page).await?.good()?;
-        resources(&reply.body).try_for_each(&mut *take)?;
-        place = next(&reply.body).map(str::to_owned);
-    }
-    Ok(())
 }
 
 fn take(

@@ -2,12 +2,14 @@
 //! final answer, so that it is never applied twice.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::LaFault;
@@ -21,8 +23,13 @@ struct Kept {
     /// Files without a final answer.
     pending: Vec<Pending>,
     /// By subscription, the number of the last event that was shown.
-    events: std::collections::BTreeMap<String, i64>,
+    events: BTreeMap<String, i64>,
+    /// Accesses that were shown lately, by id: when they were recorded.
+    accesses: BTreeMap<String, DateTime<Utc>>,
 }
+
+/// An access that shows so much later than others of its time is still shown.
+const LATE: TimeDelta = TimeDelta::hours(1);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Pending {
@@ -94,6 +101,26 @@ impl State {
     /// The last event of a subscription that was shown; 0 at first.
     pub fn shown(&self, subscription: &str) -> i64 {
         self.kept.events.get(subscription).copied().unwrap_or(0)
+    }
+
+    /// From when on there may be accesses that were not shown yet; `None` at first.
+    pub fn accesses_since(&self) -> Option<DateTime<Utc>> {
+        self.kept.accesses.values().max().map(|newest| *newest - LATE)
+    }
+
+    pub fn was_shown(&self, access: &str) -> bool {
+        self.kept.accesses.contains_key(access)
+    }
+
+    /// These accesses were shown.
+    ///
+    /// # Errors
+    /// [`LaFault`] when it can't be kept.
+    pub fn show_accesses(&mut self, shown: impl IntoIterator<Item = (String, DateTime<Utc>)>) -> Result<(), LaFault> {
+        self.kept.accesses.extend(shown);
+        let since = self.accesses_since();
+        self.kept.accesses.retain(|_, at| since.is_none_or(|since| *at >= since));
+        self.save()
     }
 
     /// # Errors

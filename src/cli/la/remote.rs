@@ -87,6 +87,30 @@ impl Remote {
         send(request.body(bundle.to_string())).await
     }
 
+    /// Searches by a form, so that no NHS number gets into an address.
+    ///
+    /// # Errors
+    /// As [`Remote::get`].
+    pub async fn search(&self, resource_type: &str, form: String) -> Result<Reply, LaFault> {
+        let request = self.request(Method::POST, &format!("{resource_type}/_search"))?;
+        send(request.header("Content-Type", "application/x-www-form-urlencoded").body(form)).await
+    }
+
+    /// Gives every resource of a search to `take`, page by page.
+    ///
+    /// # Errors
+    /// As [`Remote::get`], and those of `take`.
+    pub async fn all(&self, first: Reply, take: &mut dyn FnMut(&Value) -> Result<(), LaFault>) -> Result<(), LaFault> {
+        let mut page = first.good()?;
+        loop {
+            resources(&page.body).try_for_each(&mut *take)?;
+            match next(&page.body).map(str::to_owned) {
+                Some(place) => page = self.get(&place).await?.good()?,
+                None => return Ok(()),
+            }
+        }
+    }
+
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, LaFault> {
         let elsewhere = || LaFault::Failed("the gateway's answer leads to another place".to_owned());
         let url = self.base.join(path).map_err(|_| elsewhere())?;

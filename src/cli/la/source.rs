@@ -187,7 +187,8 @@ impl Prepared {
 
     /// Nothing is left to send.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        // What an empty Bundle is, is said where Bundles are judged.
+        self.places.is_empty() && self.format != Format::Fhir
     }
 
     /// The records of the Bundle as the gateway would read them.

@@ -1,8 +1,9 @@
-//! `la watch`: what comes for the authority. By FHIR the events of its Subscriptions; by MESH the acknowledgements and
-//! notifications in its mailbox.
+//! `la watch`: what comes for the authority. By FHIR the events of its Subscriptions, or, where it has none that works, the
+//! accesses of each of its children; by MESH the acknowledgements and notifications in its mailbox.
 
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -75,11 +76,10 @@ async fn look(
     console: &mut Console,
 ) -> Result<(), LaFault> {
     let subscriptions = remote.get("Subscription").await?.good()?;
-    let ids: Vec<String> =
-        resources(&subscriptions.body).filter_map(|one| Some(one.get("id")?.as_str()?.to_owned())).collect();
+    let active = resources(&subscriptions.body).filter(|one| text(one, "/status") == "active");
+    let ids: Vec<String> = active.map(|one| text(one, "/id").to_owned()).collect();
     if ids.is_empty() {
-        let text = "the authority has no Subscription, so there are no events to show: create one first (docs/api)";
-        return Err(LaFault::Failed(text.to_owned()));
+        return look_at_children(remote, state, all, as_json, console).await;
     }
     for id in ids {
         let since = if all { 1 } else { state.shown(&id) + 1 };
@@ -88,12 +88,10 @@ async fn look(
             let reply = remote.get(&page).await?.good()?;
             for event in events(&reply.body) {
                 // Shown before it counts as shown: rather twice than never.
-                if as_json {
-                    console.print_json(&event.line(&id))?;
-                } else {
-                    console.print(&event.words())?;
+                event.show(Some(&id), as_json, console)?;
+                if let Some(number) = event.number {
+                    state.show(&id, number)?;
                 }
-                state.show(&id, event.number)?;
             }
             place = next(&reply.body).map(str::to_owned);
         }
@@ -101,9 +99,56 @@ async fn look(
     Ok(())
 }
 
-/// An event of a Subscription.
+/// Without a Subscription that works: the accesses that are listed for the authority, child by child.
+async fn look_at_children(
+    remote: &Remote,
+    state: &mut State,
+    all: bool,
+    as_json: bool,
+    console: &mut Console,
+) -> Result<(), LaFault> {
+    let mut numbers = Vec::new();
+    let mut number = |patient: &Value| {
+        numbers.push(text(patient, "/id").to_owned());
+        Ok(())
+    };
+    remote.all(remote.get("Patient?_count=200").await?, &mut number).await?;
+    let since = state.accesses_since().filter(|_| !all);
+    let since = since.map(|at| format!("&date=ge{}", at.to_rfc3339_opts(SecondsFormat::Millis, true)));
+    let bar = console.progress("Looking at children");
+    let mut found = Vec::new();
+    for number in numbers {
+        let form = format!("patient={number}&_count=200{}", since.as_deref().unwrap_or_default());
+        remote.all(remote.search("AuditEvent", form).await?, &mut |one| Ok(found.push(one.clone()))).await?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let of_type = |name: &'static str| found.iter().filter(move |one| text(one, "/resourceType") == name);
+    let mut accesses: Vec<&Value> =
+        of_type("AuditEvent").filter(|one| all || !state.was_shown(text(one, "/id"))).collect();
+    accesses.sort_by_key(|one| text(one, "/recorded"));
+    let mut shown = Vec::new();
+    for access in accesses {
+        let id = text(access, "/id");
+        let event = Event {
+            number: None,
+            at: text(access, "/recorded"),
+            topic: "cpis-access",
+            reason: None,
+            about: "",
+            focus: Some(access),
+            role: of_type("PractitionerRole").find(|role| text(role, "/id") == id),
+        };
+        event.show(None, as_json, console)?;
+        shown.extend(event.at.parse().ok().map(|at: DateTime<Utc>| (id.to_owned(), at)));
+    }
+    state.show_accesses(shown)
+}
+
+/// Something that the authority is told.
 struct Event<'a> {
-    number: i64,
+    /// In its Subscription.
+    number: Option<i64>,
     at: &'a str,
     /// Last part of the topic's canonical.
     topic: &'a str,
@@ -139,7 +184,7 @@ fn events(bundle: &Value) -> Vec<Event<'_>> {
             let mut context = parts(event, "part", "additional-context").filter_map(resource);
             let role = context.find(|one| one.get("resourceType").is_some_and(|of| of == "PractitionerRole"));
             let focus = focus.and_then(resource);
-            Some(Event { number, at: at.unwrap_or_default(), topic, reason, about, focus, role })
+            Some(Event { number: Some(number), at: at.unwrap_or_default(), topic, reason, about, focus, role })
         })
         .collect();
     events.sort_by_key(|event| event.number);
@@ -181,7 +226,11 @@ impl Event<'_> {
         ]
     }
 
-    fn line(&self, subscription: &str) -> Value {
+    fn show(&self, subscription: Option<&str>, as_json: bool, console: &mut Console) -> std::io::Result<()> {
+        if as_json { console.print_json(&self.line(subscription)) } else { console.print(&self.words()) }
+    }
+
+    fn line(&self, subscription: Option<&str>) -> Value {
         let mut line = json!({
             "kind": self.topic, "subscription": subscription, "number": self.number, "at": self.at,
             "nhs_number": self.nhs_number(), "reason": self.reason, "replaced_by": self.replaced_by(),
@@ -198,6 +247,6 @@ impl Event<'_> {
         let said = viewer.iter().filter_map(|(_, value)| *value).chain(self.reason).chain(replaced.as_deref());
         let said: Vec<&str> = said.collect();
         let number = self.nhs_number().unwrap_or("-");
-        format!("{}  {}  {}  {number}  {}\n", self.number, self.at, self.topic, said.join(", "))
+        format!("{}  {}  {number}  {}\n", self.at, self.topic, said.join(", "))
     }
 }

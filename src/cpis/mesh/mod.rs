@@ -31,7 +31,7 @@ use crate::{
 
 const LEASE: &str = "mesh";
 /// Name among the channels.
-const CHANNEL: &str = "mesh";
+pub const CHANNEL: &str = "mesh";
 
 /// On what terms a process exchanges messages.
 #[derive(Clone, Debug)]

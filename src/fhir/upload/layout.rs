@@ -101,7 +101,7 @@ impl UploadBundle {
             Ok(change) => ReadRecord::Change(numbered(change)),
             Err(issues) => ReadRecord::Unreadable(UnreadableRecord {
                 nhs_number: record.nhs_number,
-                problems: issues.iter().map(|told| unread(told)).collect(),
+                problems: issues.iter().map(unread).collect(),
                 digest: self.digest_of(record),
             }),
         }

@@ -486,12 +486,16 @@ fn defects_of_profiles() -> Vec<Defect> {
         (Cpis, with(subscription(), "/channel/payload", None), &[("Subscription.channel.payload", C::BusinessRule)]),
         (
             Cpis,
-            with(subscription(), "/channel/extension", Some(json!([
-                {"url": format!("{BACKPORT}backport-heartbeat-period"), "valueUnsignedInt": 59},
-                {"url": format!("{BACKPORT}backport-timeout"), "valueUnsignedInt": 0},
-                {"url": format!("{BACKPORT}backport-max-count"), "valuePositiveInt": 10_001},
-                {"url": format!("{BACKPORT}backport-filter-criteria"), "valueString": "x"},
-            ]))),
+            with(
+                subscription(),
+                "/channel/extension",
+                Some(json!([
+                    {"url": format!("{BACKPORT}backport-heartbeat-period"), "valueUnsignedInt": 59},
+                    {"url": format!("{BACKPORT}backport-timeout"), "valueUnsignedInt": 0},
+                    {"url": format!("{BACKPORT}backport-max-count"), "valuePositiveInt": 10_001},
+                    {"url": format!("{BACKPORT}backport-filter-criteria"), "valueString": "x"},
+                ])),
+            ),
             &[
                 ("Subscription.channel.extension[0].value", C::BusinessRule),
                 ("Subscription.channel.extension[1].value", C::BusinessRule),

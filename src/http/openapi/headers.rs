@@ -44,6 +44,12 @@ const HEADERS: &[Described] = &[
         ..header("Last-Modified", "When that version was made; with ETag.", "Mon, 23 Nov 2026 12:00:00 GMT")
     },
     header("Location", "Where the resource is.", "https://cpis.example/cpis/FHIR/R4/Organization/Z9A/_history/2"),
+    header(
+        "Content-Location",
+        "Where the answer to the upload will be.",
+        "https://cpis.example/cpis/FHIR/R4/upload-status/6f1d2c3b-0000-4000-8000-000000000001",
+    ),
+    header("X-Progress", "How many of the upload's records are judged.", "1280 of 4000 records are judged"),
     header("WWW-Authenticate", "What a token is missing (RFC 6750).", "Bearer realm=\"cpis\""),
     header("Allow", "The methods that the path takes.", "GET, PUT"),
     Described { pattern: Some("^[0-9]+$"), ..header("Retry-After", "Seconds after which to try again.", "5") },

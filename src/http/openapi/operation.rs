@@ -78,7 +78,10 @@ fn tag(route: &Route) -> String {
 /// What the route does, in one word: that of its operation, else of its interaction.
 fn verb(route: &Route) -> &'static str {
     match route.interaction {
-        Interaction::Operation => route.path.rsplit(['/', '$']).next().unwrap_or_default(),
+        Interaction::Operation if route.method == "DELETE" => "cancel-upload",
+        Interaction::Operation => {
+            route.path.rsplit(['/', '$']).find(|part| !part.starts_with('{')).unwrap_or_default()
+        }
         Interaction::SearchType => "search",
         Interaction::Batch | Interaction::Transaction => "upload",
         other => other.code().split('-').next().unwrap_or_default(),

@@ -55,6 +55,7 @@ fn in_path_of(route: &Route, name: &str) -> Parameter {
         ("id", "Flag" | "CarePlan" | "CareTeam" | "PractitionerRole" | "Subscription") => {
             ("Id as this server gave it, in small letters", uuid(), UUID)
         }
+        ("id", "") => ("Id of the upload, from Content-Location", uuid(), UUID),
         ("id", resource) => {
             let published = match resource {
                 "CodeSystem" => "cpis-upload-record-response",

@@ -100,7 +100,8 @@ pub fn of(route: &Route, routes: &Routes, schemas: &Schemas, examples: &Examples
         for name in headers_of(route, status) {
             response = response.header_ref(*name, headers::reference(name));
         }
-        if !matches!(status, "204" | "304") {
+        let is_empty = matches!(status, "204" | "304") || (status == "202" && !route.tells_only);
+        if !is_empty {
             let content = ContentBuilder::new().schema(Some(body(route, schemas)));
             response = response.content(FHIR_JSON, examples.response(&key, content));
         }
@@ -125,8 +126,18 @@ fn successes(route: &Route) -> Vec<(&'static str, &'static str)> {
         Interaction::Update => vec![("200", "Replaced, or unchanged.")],
         Interaction::Delete => vec![("204", "Deleted, or deleted before.")],
         Interaction::Batch | Interaction::Transaction => {
-            vec![("200", "Each entry with its own status and outcome; the file's CPF code in `meta.tag`.")]
+            vec![
+                ("200", "Each entry with its own status and outcome; the file's CPF code in `meta.tag`."),
+                ("202", "It takes longer, or is to be answered later: the answer will be at Content-Location."),
+            ]
         }
+        Interaction::Operation if route.is_upload_status() && route.method == "DELETE" => {
+            vec![("202", "Taken back if it was not applied yet; its answer is given no more.")]
+        }
+        Interaction::Operation if route.is_upload_status() => vec![
+            ("200", "What the upload is answered with, as the one entry of a batch-response Bundle."),
+            ("202", "It goes on."),
+        ],
         Interaction::SearchType => vec![("200", "What was found; nothing is no error.")],
         Interaction::Operation if is_validation(route) => {
             vec![("200", "Judged: every problem, or that there is none.")]
@@ -148,6 +159,8 @@ pub fn is_validation(route: &Route) -> bool {
 /// The headers of a success beside those that every answer has.
 fn headers_of(route: &Route, status: &str) -> &'static [&'static str] {
     match route.interaction {
+        Interaction::Batch | Interaction::Transaction if status == "202" => &["Content-Location", "Retry-After"],
+        Interaction::Operation if status == "202" && route.method == "GET" => &["X-Progress", "Retry-After"],
         Interaction::Create | Interaction::Update => &["ETag", "Last-Modified", "Location"],
         Interaction::Read | Interaction::Vread => &["ETag", "Last-Modified"],
         _ if status == "304" || route.honours.contains(&"If-None-Match") => &["ETag"],

@@ -253,7 +253,7 @@ fn made_by(name: &str) -> String {
 
 fn values(name: &str, app: &TestApp, hook: &Receiver) -> HashMap<String, String> {
     let settings = app.settings();
-    let mebibytes = settings.limits.body_bytes as f64 / f64::from(1 << 20);
+    let mebibytes = settings.upload.body_bytes as f64 / f64::from(1 << 20);
     let mut values: HashMap<String, String> = [
         ("base", format!("{ROOT}{}", settings.base_path)),
         // What a resource here is called; `base` is for prose.

@@ -61,6 +61,32 @@ on_both_stores! {
         assert_eq!(app.stored(), before);
     }
 
+    async fn files_of_an_authority_keep_their_order_when_one_must_wait(backend) {
+        let exchange = Exchange::new();
+        let app = exchange.gateway_with(backend, |settings| settings.upload.wait_seconds = 1).await;
+        let (one, two, three) = (child(1), child(2), child(3));
+        for child in [&one, &two, &three] {
+            app.register(child).await;
+        }
+        // A process that died while it staged something of Z9A: its lease is not over yet.
+        let until = (app.clock.now() + TimeDelta::seconds(50)).timestamp_millis();
+        app.execute(&format!(
+            "insert into lease (name, holder, until_ms, fencing) \
+             select 'upload/' || id, 'dead', {until}, 1 from organization where ods = 'Z9A'"
+        ));
+        exchange.send(&exchange.a, file("Z9A", 1, &[(&one, "2026-10-01")]));
+        exchange.send(&exchange.a, file("Z9A", 2, &[(&two, "2026-10-01")]));
+        exchange.send(&exchange.b, file("Z9B", 1, &[(&three, "2026-10-01")]));
+        let done = pump(&app).await;
+        assert_eq!((done.handled, done.postponed), (1, 2), "{done:?}");
+        assert_eq!(acknowledgement(&exchange.take(&exchange.b)).code, "CPF02");
+        app.clock.advance(TimeDelta::seconds(51));
+        assert_eq!(pump(&app).await.handled, 2);
+        let taken = exchange.take(&exchange.a);
+        let answers: Vec<_> = taken.iter().map(|m| acknowledgement(std::slice::from_ref(m))).map(|a| (a.number, a.code)).collect();
+        assert_eq!(answers, [(Some(1), "CPF02".to_owned()), (Some(2), "CPF02".to_owned())]);
+    }
+
     async fn one_process_works_at_a_time(backend) {
         let exchange = Exchange::new();
         let app = exchange.gateway(backend).await;
