@@ -1,4 +1,4 @@
-//! What is for the operator alone, on a listener of its own: `GET /metrics` (OpenMetrics). Without a token, so that it is
+//! What is for the operator alone, on a listener of its own: `GET /metrics`. Without a token, so that it is
 //! kept on loopback or a network of the operator's; it tells nothing of any child.
 
 use actix_web::{

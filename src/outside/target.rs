@@ -76,8 +76,8 @@ impl Targets {
 fn is_global(address: IpAddr) -> bool {
     let within = |network: &&str| network.parse().is_ok_and(|network: Network| network.contains(address));
     match address {
-        IpAddr::V4(_) => !SPECIAL_V4.iter().any(|network| within(&network)),
-        IpAddr::V6(_) => within(&GLOBAL_V6) && !SPECIAL_V6.iter().any(|network| within(&network)),
+        IpAddr::V4(_) => !SPECIAL_V4.iter().any(within),
+        IpAddr::V6(_) => within(&GLOBAL_V6) && !SPECIAL_V6.iter().any(within),
     }
 }
 

@@ -154,7 +154,8 @@ fn notice(conn: &mut Conn, row: &Row) -> Result<Notice, StoreError> {
     let reason = row.reason.as_deref().unwrap_or_default();
     match Topic::from_code(&row.kind).ok_or(StoreError::Corrupt("outbox.kind"))? {
         Topic::Access => {
-            Ok(Notice::Access(access::get(conn, row.access_id.ok_or(StoreError::Corrupt("outbox.access_id"))?)?))
+            let access = access::get(conn, row.access_id.ok_or(StoreError::Corrupt("outbox.access_id"))?)?;
+            Ok(Notice::Access(Box::new(access)))
         }
         Topic::InactiveNumber => Ok(Notice::InactiveNumber {
             nhs_number: own_number()?,

@@ -166,7 +166,7 @@ impl Metrics {
         }
     }
 
-    /// All metrics in the text format of OpenMetrics, with the gauges as they were measured for it.
+    /// All metrics in the text format of `OpenMetrics`, with the gauges as they were measured for it.
     ///
     /// # Errors
     /// When a value can't be written.

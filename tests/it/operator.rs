@@ -164,6 +164,7 @@ on_both_stores! {
             ("cpis_look_ups_total{outcome=\"found\"}", 1.0),
             ("cpis_look_ups_total{outcome=\"nothing\"}", 1.0),
             ("cpis_look_up_seconds_count", 2.0),
+            ("cpis_uploads_total{door=\"bundle\",code=\"CPF02\"}", 1.0),
             ("cpis_handshakes_total{result=\"taken\"}", 1.0),
             ("cpis_notifications_failed_total{channel=\"rest-hook\",topic=\"access\"}", 1.0),
             ("cpis_notifications_queued{channel=\"rest-hook\",topic=\"access\"}", 1.0),

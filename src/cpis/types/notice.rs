@@ -129,7 +129,7 @@ impl EndedReason {
 /// One thing that one authority is told. The numbers are those under which it sent the child itself.
 #[derive(Clone)]
 pub enum Notice {
-    Access(Access),
+    Access(Box<Access>),
     InactiveNumber {
         nhs_number: NhsNumber,
         reason: InactiveReason,

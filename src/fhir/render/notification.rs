@@ -330,7 +330,7 @@ mod tests {
             },
             request_id: "r1".to_owned(),
         };
-        event(12, Notice::Access(access), Named::Access)
+        event(12, Notice::Access(Box::new(access)), Named::Access)
     }
 
     fn child(inactive: Option<Inactive>) -> Named {

@@ -48,6 +48,8 @@ fn organization() -> Value {
     })
 }
 
+const BACKPORT: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/";
+
 fn subscription() -> Value {
     json!({
         "resourceType": "Subscription", "status": "requested", "reason": "Accesses to our children",
@@ -481,6 +483,26 @@ fn defects_of_profiles() -> Vec<Defect> {
             &[("Subscription.channel.endpoint", C::BusinessRule)],
         ),
         (Cpis, with(subscription(), "/channel/endpoint", None), &[("Subscription.channel.endpoint", C::BusinessRule)]),
+        (Cpis, with(subscription(), "/channel/payload", None), &[("Subscription.channel.payload", C::BusinessRule)]),
+        (
+            Cpis,
+            with(
+                subscription(),
+                "/channel/extension",
+                Some(json!([
+                    {"url": format!("{BACKPORT}backport-heartbeat-period"), "valueUnsignedInt": 59},
+                    {"url": format!("{BACKPORT}backport-timeout"), "valueUnsignedInt": 0},
+                    {"url": format!("{BACKPORT}backport-max-count"), "valuePositiveInt": 10_001},
+                    {"url": format!("{BACKPORT}backport-filter-criteria"), "valueString": "x"},
+                ])),
+            ),
+            &[
+                ("Subscription.channel.extension[0].value", C::BusinessRule),
+                ("Subscription.channel.extension[1].value", C::BusinessRule),
+                ("Subscription.channel.extension[2].value", C::BusinessRule),
+                ("Subscription.channel.extension[3].url", C::BusinessRule),
+            ],
+        ),
         (
             Cpis,
             with(subscription(), "/criteria", Some(json!("Flag?code=SECRET"))),
