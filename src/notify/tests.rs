@@ -136,7 +136,8 @@ impl Receiver {
     fn counts(&self) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
         for (path, body) in self.desk.seen.lock().unwrap().iter() {
-            *counts.entry(path.clone()).or_default() += usize::from(parameter(body, "type")["valueCode"] == "event-notification");
+            *counts.entry(path.clone()).or_default() +=
+                usize::from(parameter(body, "type")["valueCode"] == "event-notification");
         }
         counts
     }
