@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Layers, print, start_logging};
 use crate::{
     app,
-    clock::{Clock, from_millis},
+    clock::Clock,
     config::Settings,
     cpis::{
         Error, Gateway,
@@ -41,7 +41,7 @@ pub enum Mesh {
 pub enum Mailboxes {
     /// List them.
     List(Output),
-    /// Give an authority a mailbox, or another one. Audited. A new one gets the last notify.catch_up_days.
+    /// Give an authority a mailbox, or another one. Audited. A new one gets the notifications of the last days too.
     Set {
         #[arg(value_name = "ODS", value_parser = ods)]
         authority: OdsCode,
@@ -197,8 +197,9 @@ impl Received {
         match self {
             Self::List(output) => {
                 let found = output.read(Gateway::mesh_set_aside)?;
-                let shown = found.iter().map(|(id, mailbox, at_ms, why)| {
-                    json!({"message": id, "mailbox": mailbox, "received": from_millis(*at_ms).to_rfc3339(), "reason": why})
+                let shown = found.iter().map(|one| {
+                    json!({"message": one.message, "mailbox": one.mailbox, "received": one.received.to_rfc3339(),
+                           "reason": one.reason})
                 });
                 if output.json {
                     return Ok(lines(shown));
@@ -207,9 +208,9 @@ impl Received {
                     return Ok("Nothing is set aside: every message that came was handled.\n".to_owned());
                 }
                 let mut table = titled(["Message", "From mailbox", "Received", "Reason"]);
-                for (id, mailbox, at_ms, why) in &found {
-                    let why = why.as_deref().unwrap_or_default();
-                    table.add_row([id, mailbox, &from_millis(*at_ms).to_rfc3339(), why]);
+                for one in &found {
+                    let reason = one.reason.as_deref().unwrap_or_default();
+                    table.add_row([one.message.as_str(), &one.mailbox, &one.received.to_rfc3339(), reason]);
                 }
                 Ok(format!("{table}\n"))
             }

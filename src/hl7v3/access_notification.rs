@@ -1,4 +1,4 @@
-//! Access to service notification, `CP-ISAccessToServiceNotification` (REPC_MT000004GB01; domain.md 1.11): several accesses
+//! Access to service notification, `CP-ISAccessToServiceNotification` (`REPC_MT000004GB01`; domain.md 1.11): several accesses
 //! of children of one authority.
 
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! Acknowledgement of an upload, `FileResponse` (REPC_MT000003GB01; domain.md 1.8): the file's code, and of each refused
+//! Acknowledgement of an upload, `FileResponse` (`REPC_MT000003GB01`; domain.md 1.8): the file's code, and of each refused
 //! record its codes, reasons and places.
 //!
 //! The readable reason stands in `code/originalText`, which any coded element may have. The vocabulary of the type codes was
@@ -217,7 +217,7 @@ pub struct ReadDetail {
     pub detail_code: Option<String>,
     pub display: Option<String>,
     pub reason: Option<String>,
-    /// XPath in the file.
+    /// `XPath` in the file.
     pub location: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Who looked a child up, as the author of a query: a person (COCT_TP145102GB01) or a device with the person responsible
-//! for it (COCT_TP145104GB01; domain.md 1.9).
+//! Who looked a child up, as the author of a query: a person (`COCT_TP145102GB01`) or a device with the person responsible
+//! for it (`COCT_TP145104GB01`; domain.md 1.9).
 //!
 //! What is withheld of a sensitive organisation in FHIR is withheld here: only the role is told.
 

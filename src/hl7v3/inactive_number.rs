@@ -1,4 +1,4 @@
-//! Inactive NHS number notification, `CP-ISInactiveNHSNumberNotification` (REPC_MT000005GB01; domain.md 1.12): numbers that
+//! Inactive NHS number notification, `CP-ISInactiveNHSNumberNotification` (`REPC_MT000005GB01`; domain.md 1.12): numbers that
 //! the authority sent and that are not to be used any more, with a replacement where one may be told.
 
 use std::io::{self, Write};

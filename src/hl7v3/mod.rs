@@ -3,10 +3,10 @@
 //!
 //! | Message | Root | Here |
 //! |---|---|---|
-//! | REPC_MT000002GB01 upload | `File` | [`upload`] |
-//! | REPC_MT000003GB01 acknowledgement | `FileResponse` | [`acknowledgement`] |
-//! | REPC_MT000004GB01 access to service | `CP-ISAccessToServiceNotification` | [`access_notification`] |
-//! | REPC_MT000005GB01 inactive NHS number | `CP-ISInactiveNHSNumberNotification` | [`inactive_number`] |
+//! | `REPC_MT000002GB01` upload | `File` | [`upload`] |
+//! | `REPC_MT000003GB01` acknowledgement | `FileResponse` | [`acknowledgement`] |
+//! | `REPC_MT000004GB01` access to service | `CP-ISAccessToServiceNotification` | [`access_notification`] |
+//! | `REPC_MT000005GB01` inactive NHS number | `CP-ISInactiveNHSNumberNotification` | [`inactive_number`] |
 //!
 //! The schemas were not in reach: the nesting of the messages is inferred from documented class names and paths. What is
 //! read may therefore have any wrapper element where none is documented; what is written follows examples.md.

@@ -16,8 +16,10 @@ use crate::{
         upload::{answer::NotApplied, status::UploadStatus},
     },
     fhir::resource::{Bundle, BundleEntry, BundleEntryResponse},
-    store::StoreError,
 };
+
+const STOPPED: &str =
+    "The gateway stopped judging this upload before it was done. Nothing of it was stored: please send it again.";
 
 /// `GET upload-status/{id}`: 202 while it goes on, then 200 with what the upload is answered with as the one entry of a
 /// batch-response Bundle.
@@ -40,11 +42,7 @@ pub async fn read(call: Call) -> Result<Answer, Refusal> {
             Sent::kept(&form, &records)?.answer(&call.service, authority, &applied).await
         }
         UploadStatus::NotApplied { why } => Err(refusal_of(why)),
-        UploadStatus::Died => Err(Refusal::new(
-            Case::Store,
-            "The process that judged this upload stopped before it was done. Nothing of it was stored: please send it \
-             again.",
-        )),
+        UploadStatus::Died => Err(Refusal::new(Case::Store, STOPPED)),
     };
     let answer = answered.unwrap_or_else(|refusal| Answer::from(&refusal));
     let entry = BundleEntry {
@@ -66,7 +64,7 @@ fn refusal_of(why: NotApplied) -> Refusal {
         NotApplied::Refused(reason) => number_refused(&reason),
         NotApplied::Demographics => not_applied(cpis::Error::DemographicsUnavailable),
         NotApplied::Occupied => not_applied(cpis::Error::Occupied),
-        NotApplied::Failed => not_applied(cpis::Error::Unavailable(StoreError::NotDurable)),
+        NotApplied::Failed => Refusal::new(Case::Store, STOPPED),
         NotApplied::Cancelled => Refusal::not_found(),
     }
 }

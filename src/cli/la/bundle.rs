@@ -41,9 +41,8 @@ impl Entries {
                     built.add(&place, put_patient(&line.nhs_number, patient));
                 }
             }
-            match &line.plan {
-                Some(plan) => built.add(&place, post_flag(flag_of_line(&line.nhs_number, plan))),
-                None => {}
+            if let Some(plan) = &line.plan {
+                built.add(&place, post_flag(flag_of_line(&line.nhs_number, plan)));
             }
         }
         built

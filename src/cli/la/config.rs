@@ -20,7 +20,7 @@ pub struct Connection {
     /// Configuration file (TOML) of the client; docs/la-client.md names every setting.
     #[arg(long, value_name = "FILE", env = "CPISLA_CONFIG")]
     config: Option<PathBuf>,
-    /// FHIR base of the gateway, such as https://cpis.example.org/cpis/FHIR/R4.
+    /// FHIR base of the gateway, such as `https://cpis.example.org/cpis/FHIR/R4`.
     #[arg(long, value_name = "URL", env = "CPISLA_URL")]
     url: Option<String>,
     /// Access token. Better in the environment or in a file: other users of the machine see the command line.

@@ -48,7 +48,8 @@ pub struct Plan {
 pub fn read(bytes: &[u8]) -> Result<Vec<Line>, LaFault> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| LaFault::Failed("the file is not UTF-8: save it as \"CSV UTF-8\"".to_owned()))?;
-    let text = text.trim_start_matches('\u{FEFF}');
+    // Lines are counted by their last sign alone.
+    let text = text.trim_start_matches('\u{FEFF}').replace("\r\n", "\n");
     let head = text.lines().next().unwrap_or_default();
     let count = |sign: char| head.matches(sign).count();
     let delimiter = [';', '\t'].into_iter().find(|sign| count(*sign) > count(',')).unwrap_or(',');

@@ -67,7 +67,7 @@ impl Format {
 pub struct Row {
     /// Where in the file, such as "line 7" or "record 3".
     pub place: String,
-    /// Column, XPath or `FHIRPath`.
+    /// Column, `XPath` or `FHIRPath`.
     pub element: String,
     /// CP-ISUploadRecordResponse.
     pub code: String,

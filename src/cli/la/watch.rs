@@ -119,7 +119,11 @@ async fn look_at_children(
     let mut found = Vec::new();
     for number in numbers {
         let form = format!("patient={number}&_count=200{}", since.as_deref().unwrap_or_default());
-        remote.all(remote.search("AuditEvent", form).await?, &mut |one| Ok(found.push(one.clone()))).await?;
+        let mut keep = |one: &Value| {
+            found.push(one.clone());
+            Ok(())
+        };
+        remote.all(remote.search("AuditEvent", form).await?, &mut keep).await?;
         bar.inc(1);
     }
     bar.finish_and_clear();

@@ -9,7 +9,7 @@ use crate::{
         types::{
             Organization,
             caller::RequestContext,
-            mesh::{FileReply, MeshMessage, Taken},
+            mesh::{FileReply, MeshMessage, MeshSetAside, Taken},
         },
     },
     store::{
@@ -159,11 +159,11 @@ impl Gateway {
         Ok(write.await?)
     }
 
-    /// Messages that came and could not be handled: MESH's id, the sender's mailbox, when, and what went wrong last.
+    /// Messages that came and could not be handled, oldest first.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn mesh_set_aside(&self) -> Result<Vec<(String, String, i64, Option<String>)>, Error> {
+    pub async fn mesh_set_aside(&self) -> Result<Vec<MeshSetAside>, Error> {
         Ok(self.store.read(received::all_set_aside).await?)
     }
 

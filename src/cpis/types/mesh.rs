@@ -171,6 +171,18 @@ pub enum Taken {
     NotMine,
 }
 
+/// A message that came and could not be handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshSetAside {
+    /// MESH's id.
+    pub message: String,
+    /// The sender's.
+    pub mailbox: String,
+    pub received: DateTime<Utc>,
+    /// What went wrong last.
+    pub reason: Option<String>,
+}
+
 /// What became of the sending of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sending {

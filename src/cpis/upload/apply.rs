@@ -413,7 +413,8 @@ impl Gateway {
         let code = file_code(loaded, count, judged.organization_refused(), stored);
         let kept = KeptAnswer::Final { organization: KeptAnswer::organization(judged.organization.as_ref()), stored };
         store::upload::answer(tx.conn, key, code, &kept.write()?)?;
-        self.keep(tx, upload, &judged, Keeping { head, traces, now }, key, stored)?;
+        let keeping = Keeping { head, traces, now, is_read_again: head.number.is_some() };
+        self.keep(tx, upload, &judged, keeping, key, stored)?;
         self.confirm(tx, head, code, now_ms)?;
         Ok(Attempt::Applied(Box::new(Applied {
             id: head.id,

@@ -27,6 +27,8 @@ pub(super) struct Keeping<'a> {
     pub head: &'a UploadHead,
     pub traces: &'a HashMap<NhsNumber, Trace>,
     pub now: DateTime<Utc>,
+    /// The answer is read again: what was loaded is kept with it.
+    pub is_read_again: bool,
 }
 
 impl Keeping<'_> {
@@ -53,7 +55,10 @@ impl Keeping<'_> {
             form: sent.form.clone(),
         };
         match outcome {
-            Ok(_) if !undone => return Ok(kept),
+            Ok(_) if !undone => {
+                kept.answer = kept.answer.filter(|_| self.is_read_again);
+                return Ok(kept);
+            }
             Ok(_) => {
                 kept.code = RecordCode::Cpr07;
                 kept.reason = Some(UNDONE.to_owned());

@@ -92,7 +92,8 @@ impl Judging<'_> {
     fn change(&self, tx: &mut Tx<'_>, record: &RecordChange) -> Result<Result<LoadedRecord, Vec<Problem>>, StoreError> {
         let upload = self.recording.upload.unwrap_or_default();
         let child = store::person::child(tx.conn, &record.nhs_number)?;
-        let persons = child.map(|child| child.persons).unwrap_or_default();
+        let (asked, persons) = child.map(|child| (child.asked, child.persons)).unzip();
+        let persons = persons.unwrap_or_default();
         let children = store::child::of_authority_to(tx.conn, self.authority.id, &persons, upload)?;
         let keys: Vec<i64> = children.iter().map(|child| child.id).collect();
         let held = store::plan::of_children_to(tx.conn, &keys, upload)?;
@@ -112,6 +113,7 @@ impl Judging<'_> {
         let writing = Writing {
             judging: self,
             stored: &stored,
+            person: asked,
             exact_child: exact,
             plan_keys: &plan_keys,
             birth_date: birth_date.or_else(|| stored.child.as_ref().map(|child| child.demographics.birth_date)),
@@ -124,6 +126,8 @@ impl Judging<'_> {
 struct Writing<'a> {
     judging: &'a Judging<'a>,
     stored: &'a StoredRecord,
+    /// The number, if it is known.
+    person: Option<Person>,
     /// The authority's child under exactly the number sent.
     exact_child: Option<&'a AuthorityChild>,
     plan_keys: &'a HashMap<Uuid, i64>,
@@ -144,7 +148,10 @@ impl Writing<'_> {
         let creates = verdict.plans.iter().any(|write| matches!(write, PlanWrite::Create { .. }));
         let keeps_child = verdict.child.as_ref().is_some_and(|child| child.changed || self.exact_child.is_some());
         if keeps_child || (creates && child_key.is_none()) {
-            let person = store::person::find_or_create(tx.conn, &record.nhs_number)?;
+            let person = match &self.person {
+                Some(person) => person.clone(),
+                None => store::person::find_or_create(tx.conn, &record.nhs_number)?,
+            };
             // What demographics say is about the person, not of the authority: it counts whatever becomes of the upload.
             if let Trace::Found(traced) = trace
                 && person.traced_birth_date != Some(traced.birth_date)

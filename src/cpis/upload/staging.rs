@@ -161,7 +161,14 @@ impl Gateway {
             }
             Ok(if store::upload::advance(tx.conn, key, WAITING, STAGED)? { Some(Before::New) } else { None })
         });
-        let (ended, why) = match known.await? {
+        let known = match known.await {
+            Ok(known) => known,
+            Err(error) => {
+                self.end_waiting(head, key, NotApplied::Failed, Some(fence)).await?;
+                return Err(error.into());
+            }
+        };
+        let (ended, why) = match known {
             Some(Before::New) => return Ok(Claimed::Staged(fence)),
             Some(Before::Answered(original)) => {
                 let reason = "The same file was sent twice at once. Send it again to be given its answer.";
@@ -394,7 +401,7 @@ fn write_batch(
     key: i64,
 ) -> Result<Written, StoreError> {
     let (now, now_ms) = (judging.now, judging.now.timestamp_millis());
-    let keeping = Keeping { head, traces: &batch.traces, now };
+    let keeping = Keeping { head, traces: &batch.traces, now, is_read_again: true };
     let (mut kept, mut loaded) = (Vec::with_capacity(batch.records.len()), Vec::new());
     let mut refused = 0;
     for (offset, sent) in batch.records.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! Where in an upload a problem lies, as an XPath (`acknowledgementRecordDetail/location`).
+//! Where in an upload a problem lies, as an `XPath` (`acknowledgementRecordDetail/location`).
 
 use super::template::{PlanDate, names};
 use crate::cpis::types::{PlanType, upload::SUBJECT_ENTRY};
 
-/// The XPath of a problem: `record` counted from 1, `entry` and `element` as a problem has them. Where the type of the plan
+/// The `XPath` of a problem: `record` counted from 1, `entry` and `element` as a problem has them. Where the type of the plan
 /// isn't known, the place in it is given by position.
 pub fn location(record: usize, entry: usize, element: &str, plan_type: Option<PlanType>) -> String {
     let root = format!("/File/record[{record}]/CP-ISRecord");

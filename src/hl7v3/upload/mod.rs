@@ -1,4 +1,4 @@
-//! The upload of a local authority, `File` (REPC_MT000002GB01; domain.md 1.7 and 2): read record by record, and written.
+//! The upload of a local authority, `File` (`REPC_MT000002GB01`; domain.md 1.7 and 2): read record by record, and written.
 //!
 //! The envelope is strict (what is wrong with it is a [`FileFault`], CPF01), a record is judged by itself: what can't be
 //! read of it makes it an [`UnreadableRecord`] with every problem at once. Where the schemas are not known, wrappers, order

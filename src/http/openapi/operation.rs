@@ -79,9 +79,7 @@ fn tag(route: &Route) -> String {
 fn verb(route: &Route) -> &'static str {
     match route.interaction {
         Interaction::Operation if route.method == "DELETE" => "cancel-upload",
-        Interaction::Operation => {
-            route.path.rsplit(['/', '$']).find(|part| !part.starts_with('{')).unwrap_or_default()
-        }
+        Interaction::Operation => route.path.rsplit(['/', '$']).find(|part| !part.starts_with('{')).unwrap_or_default(),
         Interaction::SearchType => "search",
         Interaction::Batch | Interaction::Transaction => "upload",
         other => other.code().split('-').next().unwrap_or_default(),

@@ -181,7 +181,7 @@ fn headers(map: &HeaderMap) -> Result<MessageHeaders, MeshFault> {
 /// Writes the body of one answer; each chunk is compressed by itself.
 async fn read_chunk<W: Write>(mut response: Response, sink: &mut Capped<'_, W>) -> Result<(), MeshFault> {
     let compressed = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding.as_bytes() == b"gzip");
-    let mut body = if compressed { Body::Compressed(MultiGzDecoder::new(sink)) } else { Body::Plain(sink) };
+    let mut body = if compressed { Body::Compressed(Box::new(MultiGzDecoder::new(sink))) } else { Body::Plain(sink) };
     let broken = "a compressed chunk of a MESH message is broken";
     let written = loop {
         let part = match response.chunk().await {
@@ -205,7 +205,7 @@ async fn read_chunk<W: Write>(mut response: Response, sink: &mut Capped<'_, W>) 
 /// The body of one answer on its way into the writer.
 enum Body<'a, 'b, W: Write> {
     Plain(&'a mut Capped<'b, W>),
-    Compressed(MultiGzDecoder<&'a mut Capped<'b, W>>),
+    Compressed(Box<MultiGzDecoder<&'a mut Capped<'b, W>>>),
 }
 
 impl<W: Write> Body<'_, '_, W> {

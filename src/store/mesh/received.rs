@@ -3,7 +3,11 @@
 
 use diesel::prelude::*;
 
-use crate::store::{Conn, StoreError, connection::on, schema::mesh_received as received};
+use crate::{
+    clock::from_millis,
+    cpis::types::mesh::MeshSetAside,
+    store::{Conn, StoreError, connection::on, schema::mesh_received as received},
+};
 
 const TAKEN: &str = "taken";
 const HANDLED: &str = "handled";
@@ -107,14 +111,21 @@ pub fn take_up(conn: &mut Conn, id: &str, now_ms: i64) -> Result<bool, StoreErro
     Ok(changed == 1)
 }
 
-/// Messages that are set aside, oldest first: MESH's id, the sender's mailbox, when it came (milliseconds), why.
+/// Messages that are set aside, oldest first.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn all_set_aside(conn: &mut Conn) -> Result<Vec<(String, String, i64, Option<String>)>, StoreError> {
-    Ok(received::table
+pub fn all_set_aside(conn: &mut Conn) -> Result<Vec<MeshSetAside>, StoreError> {
+    let rows: Vec<(String, String, i64, Option<String>)> = received::table
         .filter(received::state.eq(SET_ASIDE))
         .order(received::received_ms)
         .select((received::message_id, received::mailbox, received::received_ms, received::outcome))
-        .load(conn)?)
+        .load(conn)?;
+    let set_aside = |(message, mailbox, received_ms, reason)| MeshSetAside {
+        message,
+        mailbox,
+        received: from_millis(received_ms),
+        reason,
+    };
+    Ok(rows.into_iter().map(set_aside).collect())
 }

@@ -90,7 +90,7 @@ on_both_stores! {
         }
         let aside = app.app.gateway.mesh_set_aside().await.unwrap();
         assert_eq!(aside.len(), 1, "{aside:?}");
-        assert_eq!((&aside[0].0, &aside[0].1), (&bad, &exchange.a));
+        assert_eq!((&aside[0].message, &aside[0].mailbox), (&bad, &exchange.a));
         assert_eq!(app.app.gateway.mesh_counts().await.unwrap().set_aside, 1);
         // Nothing was acknowledged: MESH still has it, and would tell the sender of it after five days.
         assert_eq!(exchange.waiting(&exchange.cpis), [bad.clone()]);
