@@ -104,12 +104,24 @@ on_both_stores! {
         for path in &paths {
             before.push(app.authority("Z9A").get(path).await.json);
         }
-        let (down, up) = match backend {
-            Backend::Sqlite => (include_str!("../../../migrations/sqlite/0002_versions/down.sql"), include_str!("../../../migrations/sqlite/0002_versions/up.sql")),
-            Backend::Postgres => (include_str!("../../../migrations/postgres/0002_versions/down.sql"), include_str!("../../../migrations/postgres/0002_versions/up.sql")),
+        // The later migration that widened these tables is taken back first, and made again.
+        let migrations = match backend {
+            Backend::Sqlite => [
+                include_str!("../../../migrations/sqlite/0007_lifecycle/down.sql"),
+                include_str!("../../../migrations/sqlite/0002_versions/down.sql"),
+                include_str!("../../../migrations/sqlite/0002_versions/up.sql"),
+                include_str!("../../../migrations/sqlite/0007_lifecycle/up.sql"),
+            ],
+            Backend::Postgres => [
+                include_str!("../../../migrations/postgres/0007_lifecycle/down.sql"),
+                include_str!("../../../migrations/postgres/0002_versions/down.sql"),
+                include_str!("../../../migrations/postgres/0002_versions/up.sql"),
+                include_str!("../../../migrations/postgres/0007_lifecycle/up.sql"),
+            ],
         };
-        app.execute(&format!("begin; {down} commit;"));
-        app.execute(&format!("begin; {up} commit;"));
+        for migration in migrations {
+            app.execute(&format!("begin; {migration} commit;"));
+        }
         let app = app.restart().await;
         for (path, before) in paths.iter().zip(before) {
             let after = app.authority("Z9A").get(path).await;
