@@ -157,7 +157,7 @@ on_both_stores! {
         let client = Client::of(&app);
         // More than a page, with everything that a line can say.
         let mut file = HEAD.to_owned();
-        let people: Vec<Child> = (0..230).map(|index| child(index)).collect();
+        let people: Vec<Child> = (0..230).map(child).collect();
         for person in &people {
             app.register(person).await;
             file.push_str(&line(person, "CPP,2026-09-14,,,"));

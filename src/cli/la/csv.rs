@@ -262,12 +262,15 @@ mod tests {
         "[A-Za-z=@+;,\"é][A-Za-z ;,\"'é-]{0,8}[A-Za-z\"é]"
     }
 
+    /// Family name, given names, plan: its type, id, and whether it is deleted.
+    type Drawn = (String, Vec<String>, Option<(PlanType, String, bool)>);
+
     proptest! {
         #[test]
         fn what_is_written_is_read(
             rows in vec((words(), vec(words(), 0..3), option::of((sample::select(PlanType::ALL.to_vec()), words(), any::<bool>()))), 1..5)
         ) {
-            let line = |(number, (family, given, plan)): (usize, (String, Vec<String>, Option<(PlanType, String, bool)>))| Line {
+            let line = |(number, (family, given, plan)): (usize, Drawn)| Line {
                 number: number as u64 + 2,
                 nhs_number: "9990000018".to_owned(),
                 local_id: String::new(),

@@ -7,6 +7,7 @@ use super::{LEASE, MeshTerms, audit};
 use crate::{
     cpis::{
         gateway::{Error, Gateway},
+        notifications::tellable,
         types::{
             NhsNumber, OdsCode,
             caller::RequestContext,
@@ -364,7 +365,8 @@ fn inactive_number(conn: &mut Conn, message: &MeshMessage) -> Result<MeshContent
     let carried = notice::carried(conn, message.key)?;
     let told = carried.first().ok_or(StoreError::Corrupt("mesh_message_notice"))?;
     let nhs_number = number(told.nhs_number.as_deref().unwrap_or_default())?;
-    let replaced_by = told.replaced_by.as_deref().map(number).transpose()?;
+    // A number may have been retired since.
+    let replaced_by = tellable(conn, &nhs_number, told.replaced_by.as_deref().map(number).transpose()?)?;
     let child = persons(conn, &nhs_number)?;
     let file_number = notice::newest_file(conn, message.authority, &child)?;
     Ok(MeshContent::InactiveNumber { nhs_number, replaced_by, file_number })

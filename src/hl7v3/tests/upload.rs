@@ -192,7 +192,8 @@ fn subjects_and_plans_must_fit() {
     let type_of = |entry| ("CPR07", entry, "code");
     assert_eq!(plans(&change(&[&mother, &unborn])).len(), 1);
     assert_eq!(plans(&change(&[CHILD, CPP, &care])).len(), 2);
-    let cases: Vec<(Vec<&str>, Vec<(&str, usize, &str)>)> = vec![
+    type Told = Vec<(&'static str, usize, &'static str)>;
+    let cases: Vec<(Vec<&str>, Told)> = vec![
         (vec![CHILD], vec![whole]),
         (vec![CPP], vec![("CPR04", 0, "identifier")]),
         (vec![CHILD, CHILD, CPP], vec![whole]),

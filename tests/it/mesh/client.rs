@@ -51,7 +51,7 @@ async fn what_comes_is_downloaded_whole_and_no_further_than_allowed() {
     for (chunk, gzip) in [(1_000_000, false), (1_000_000, true), (7_000, false), (7_000, true)] {
         let body = noise(50_000);
         let id = exchange.send_as(&exchange.a, UPLOAD, &body, json!({"chunk": chunk, "gzip": gzip}));
-        assert_eq!(client.list(None, None).await.unwrap().ids, [id.clone()]);
+        assert_eq!(client.list(None, None).await.unwrap().ids, [id.as_str()]);
         let told = client.head(&id).await.unwrap();
         assert_eq!((told.message_type, told.from.as_str()), (MessageType::Data, exchange.a.as_str()));
         let mut got = Vec::new();
@@ -103,7 +103,7 @@ async fn a_long_inbox_is_listed_page_by_page() {
     let second = client.list(first.next.as_deref(), None).await.unwrap();
     assert_eq!((second.ids.len(), second.next), (3, None));
     assert!(second.ids.iter().all(|id| !first.ids.contains(id)));
-    assert_eq!(client.list(None, Some("!CPIS*")).await.unwrap().ids, [String::new(); 0]);
+    assert!(client.list(None, Some("!CPIS*")).await.unwrap().ids.is_empty());
     assert_eq!(client.list(None, Some("CPIS*")).await.unwrap().ids.len(), 500);
 }
 

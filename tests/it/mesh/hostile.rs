@@ -93,7 +93,7 @@ on_both_stores! {
         assert_eq!((&aside[0].message, &aside[0].mailbox), (&bad, &exchange.a));
         assert_eq!(app.app.gateway.mesh_counts().await.unwrap().set_aside, 1);
         // Nothing was acknowledged: MESH still has it, and would tell the sender of it after five days.
-        assert_eq!(exchange.waiting(&exchange.cpis), [bad.clone()]);
+        assert_eq!(exchange.waiting(&exchange.cpis), [bad.as_str()]);
         assert!(exchange.take(&exchange.a).is_empty());
         app.execute(&format!("update person set status = 'current' where nhs_number = '{}'", poisoned.nhs()));
         assert!(app.app.gateway.take_up_mesh_message(&bad).await.unwrap());

@@ -46,7 +46,7 @@ on_both_stores! {
         assert_eq!(exchange.take(&exchange.a).len(), 1);
         // The effect and the queued answer were durable, MESH was not told: it lists the message again.
         exchange.mesh.ask(&json!({"do": "unacknowledge", "id": sent}));
-        assert_eq!(exchange.waiting(&exchange.cpis), [sent.clone()]);
+        assert_eq!(exchange.waiting(&exchange.cpis), [sent.as_str()]);
         let before = app.stored();
         let done = pump(&app).await;
         assert_eq!((done.handled, done.sent), (1, 0), "{done:?}");

@@ -311,7 +311,7 @@ async fn killed_anywhere_it_ends_with_each_effect_once_and_each_message_there() 
     let setting = |name: &str, default: u64| std::env::var(name).ok().map_or(default, |text| text.parse().unwrap());
     let rounds = setting("CPIS_TEST_KILL_ROUNDS", 10);
     let seed = setting("CPIS_TEST_KILL_SEED", u64::from(Utc::now().timestamp_subsec_nanos()) + 1);
-    println!("CPIS_TEST_KILL_SEED={seed} CPIS_TEST_KILL_ROUNDS={rounds}");
+    eprintln!("CPIS_TEST_KILL_SEED={seed} CPIS_TEST_KILL_ROUNDS={rounds}");
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mesh = Mesh::start();
     let mut scene = Scene {
@@ -331,7 +331,7 @@ async fn killed_anywhere_it_ends_with_each_effect_once_and_each_message_there() 
     let (told, messages) = settle(&mut scene, rounds);
     check(&scene, rounds, &told);
     let duplicates = messages - told.messages.len();
-    println!("{rounds} rounds, {fallen} kills, {messages} messages taken, {duplicates} of them twice under one id");
+    eprintln!("{rounds} rounds, {fallen} kills, {messages} messages taken, {duplicates} of them twice under one id");
     assert!(fallen * 10 >= rounds * 9, "the kills must fall: {fallen} of {rounds}");
 }
 

@@ -13,6 +13,7 @@ use cpis_gateway::{
     hl7v3::{access_notification::ReadNotification, inactive_number, message::Message},
     store,
 };
+use serde_json::json;
 
 use super::{acknowledgement, file, pump};
 use crate::harness::{
@@ -175,6 +176,24 @@ on_both_stores! {
         assert_eq!(told[0].envelope.file_number, Some(12));
         assert_eq!((told[1].numbers[0].nhs_number, told[1].numbers[0].replaced_by), (two.number, None));
         assert_eq!(pump(&app).await.sent, 0);
+    }
+
+    async fn the_replacement_of_a_number_that_was_retired_since_is_told_to_nobody(backend) {
+        let exchange = Exchange::new();
+        let app = exchange.gateway(backend).await;
+        let one = child(1);
+        app.on_record(&one, &[("Z9A", CPP, "2026-01-01", None)]).await;
+        let identifier = json!({"system": "https://fhir.nhs.uk/Id/nhs-number", "value": child(7).nhs()});
+        let superseded = json!([{"name": "reason", "valueCode": "superseded"}, {"name": "replacedBy", "valueIdentifier": identifier}]);
+        for said in [superseded, json!([{"name": "reason", "valueCode": "retired"}])] {
+            let body = json!({"resourceType": "Parameters", "parameter": said});
+            let reply = app.administrator().post(&format!("/Patient/{}/$inactive", one.nhs()), &body).await;
+            assert_eq!(reply.status, 202, "{}", reply.text);
+        }
+        assert_eq!(pump(&app).await.sent, 2);
+        for told in exchange.take(&exchange.a).iter().map(inactive) {
+            assert_eq!((told.numbers[0].nhs_number, told.numbers[0].replaced_by), (one.number, None));
+        }
     }
 
     async fn a_mailbox_added_later_gets_the_last_thirty_days(backend) {
