@@ -35,7 +35,7 @@ const HEADER: [&str; 7] = ["nhs_number", "family", "given", "birth_date", "statu
 
 #[derive(Subcommand)]
 pub enum Register {
-    /// Add or replace entries from a CSV file: nhs_number,family,given,birth_date,status,replaced_by,deceased.
+    /// Add or replace entries from a CSV file with the columns `nhs_number,family,given,birth_date,status,replaced_by,deceased`.
     Set(Set),
 }
 

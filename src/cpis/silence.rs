@@ -1,5 +1,5 @@
 //! The dead-man's alert: an authority from which nothing has come for too long (design 7). What it holds may be out of
-//! date, so its CareTeams say when they were last confirmed, and the operator is alerted.
+//! date, so its care teams say when they were last confirmed, and the operator is alerted.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
