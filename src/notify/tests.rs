@@ -198,7 +198,7 @@ fn open(directory: &TempDir, clock: &Clock) -> Gateway {
     let path = directory.path().join("notify.sqlite");
     let location = Location::parse(&format!("sqlite:{}", path.display())).unwrap();
     location.migrate(202603).unwrap();
-    let options = Options { location, readers: 2, process: Uuid::new_v4().to_string(), clock: clock.clone() };
+    let options = Options { location, readers: 4, process: Uuid::new_v4().to_string(), clock: clock.clone() };
     Gateway {
         store: Store::open(options).unwrap(),
         clock: clock.clone(),
@@ -909,34 +909,41 @@ async fn one_dead_hook_of_many_authorities_delays_nobody() {
         let counts = hook.counts();
         (1..AUTHORITIES).all(|number| counts[&format!("/{number}")] == rounds)
     };
-    let mut stuck = None;
-    for round in 1..=3 {
+    let mut rounds = Vec::new();
+    for round in 1..=2 {
         for key in &authorities {
             world.authorities[0] = *key;
             world.access(&[0]).await;
         }
-        stuck.get_or_insert_with(|| {
+        // The clock stands: nobody waits for a timeout or a pause.
+        rounds.push({
             let notifier = notifier.clone();
             tokio::spawn(async move { notifier.pump().await })
         });
-        // No time passes: nobody waits for a timeout or a pause. Further rounds, as the loop makes them, take what the
-        // first has left, if this machine is so busy that it could not get at the store.
-        let rounds = async {
-            while !told_of(round) {
-                let _busy = notifier.pump().await;
+        let all = async {
+            loop {
+                let next = hook.desk.arrived.notified();
+                if told_of(round) {
+                    return;
+                }
+                // On a machine so busy that a task could not get at the store, the next round takes what it has left, as
+                // in the background loop.
+                if tokio::time::timeout(Duration::from_secs(10), next).await.is_err() {
+                    let _busy = notifier.pump().await;
+                }
             }
         };
-        tokio::time::timeout(Duration::from_secs(120), rounds).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(300), all).await.unwrap();
         assert_eq!(hook.numbers("/0"), [1], "round {round}");
     }
-    assert!(!stuck.as_ref().unwrap().is_finished(), "it waits for the dead hook");
+    assert!(!rounds[0].is_finished(), "it waits for the dead hook");
     hook.behave("/0", Behaviour::Answer(StatusCode::OK, None));
     release.notify_one();
-    let _busy = stuck.unwrap().await.unwrap();
-    while hook.numbers("/0").len() < 3 {
+    let _busy = rounds.remove(0).await.unwrap();
+    while hook.numbers("/0").len() < 2 {
         notifier.pump().await.unwrap();
     }
-    assert_eq!(hook.numbers("/0"), up_to(3));
+    assert_eq!(hook.numbers("/0"), up_to(2));
     hook.handle.stop(false).await;
 }
 
