@@ -265,7 +265,6 @@ on_both_stores! {
         let Succeeded::Done(taken) = succeed(&app, "Z9A", "Z9B").await else { panic!("it is done") };
         let took = before.elapsed();
         assert_eq!((taken.children, taken.held_by_both, taken.plans), (3000, 300, 3000));
-        eprintln!("{backend:?}: 3000 children, 300 of them held by both, in {took:?}");
         assert!(took.as_secs() < 10, "{took:?}");
         assert_eq!(app.number("select count(*) as n from plan p join authority_child c on c.id = p.child_id
                                join organization a on a.id = c.authority_id where a.ods = 'Z9A'"), 0);
