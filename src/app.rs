@@ -67,6 +67,8 @@ pub enum StartFault {
     DataDir { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("there is no database at {}: give the gateway's own --config or --data, or start it first", .0.display())]
+    NoDatabase(PathBuf),
     #[error("the database is not migrated: run `cpis-gateway migrate` with database.owner_url first")]
     NotMigrated,
     #[error("audit.signing_key is not set: outside the sandbox the audit's checkpoints need a signing key")]
@@ -126,7 +128,21 @@ pub struct App {
     management_address: SocketAddr,
 }
 
-/// The rules over a store, without HTTP: for commands.
+/// The rules over the store that a gateway has, without HTTP: for commands, which must not take a place where there is none
+/// for an empty one.
+///
+/// # Errors
+/// [`StartFault::NoDatabase`] when there is no SQLite file; else as [`open_gateway`].
+pub fn open_existing(settings: &Settings, clock: &Clock, process: &str) -> Result<Gateway, StartFault> {
+    if let Location::Sqlite(path) = Location::parse(settings.database_url().expose())?
+        && !Path::new(&path).exists()
+    {
+        return Err(StartFault::NoDatabase(path.into()));
+    }
+    open_gateway(settings, clock, process)
+}
+
+/// The rules over a store, made if there is none, without HTTP.
 ///
 /// # Errors
 /// [`StartFault::Store`] when the database can't be opened or migrated.

@@ -234,7 +234,7 @@ impl Output {
 
     fn read<T>(&self, work: impl AsyncFnOnce(&Gateway) -> Result<T, Error>) -> anyhow::Result<T> {
         let settings = self.settings()?;
-        let gateway = app::open_gateway(&settings, &Clock::system(), &app::process_name())?;
+        let gateway = app::open_existing(&settings, &Clock::system(), &app::process_name())?;
         let done = runtime()?.block_on(work(&gateway));
         gateway.store.close(None);
         Ok(done?)
@@ -244,7 +244,7 @@ impl Output {
     fn write<T>(&self, work: impl AsyncFnOnce(&Gateway, &Settings) -> Result<T, Error>) -> anyhow::Result<T> {
         let settings = self.settings()?;
         let signer = app::checkpoint_signer(&settings)?;
-        let gateway = app::open_gateway(&settings, &Clock::system(), &app::process_name())?;
+        let gateway = app::open_existing(&settings, &Clock::system(), &app::process_name())?;
         let done = runtime()?.block_on(work(&gateway, &settings));
         gateway.store.close(Some(signer));
         Ok(done?)

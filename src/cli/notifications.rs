@@ -139,7 +139,7 @@ impl Requeue {
         let which = id.unwrap_or(Which { undeliverable: all_undeliverable, authority, one: None });
         let settings = self.output.layers()?;
         let signer = app::checkpoint_signer(&settings)?;
-        let gateway = app::open_gateway(&settings, &Clock::system(), &app::process_name())?;
+        let gateway = app::open_existing(&settings, &Clock::system(), &app::process_name())?;
         let requeued = run(gateway.requeue(&which, &format!("cpis-gateway notifications requeue {words}")));
         // Whatever became of it, what was audited is under a checkpoint.
         gateway.store.close(Some(signer));
@@ -164,7 +164,7 @@ impl Output {
     fn open(&self) -> anyhow::Result<(Gateway, DateTime<Utc>)> {
         let settings = self.layers()?;
         let clock = Clock::system();
-        let gateway = app::open_gateway(&settings, &clock, &app::process_name())?;
+        let gateway = app::open_existing(&settings, &clock, &app::process_name())?;
         Ok((gateway, clock.now()))
     }
 }
@@ -180,7 +180,8 @@ fn json(found: &(impl serde::Serialize + ?Sized)) -> anyhow::Result<String> {
 
 fn table(found: &[Waiting], now: DateTime<Utc>) -> String {
     if found.is_empty() {
-        return "Nothing waits: every notification was delivered.\n".to_owned();
+        return "Nothing waits in a channel: what an authority without one is told waits until it has one.\n"
+            .to_owned();
     }
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY);

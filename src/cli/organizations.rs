@@ -59,7 +59,7 @@ impl Succeed {
         let settings = layers.settings()?;
         start_logging(&settings)?;
         let clock = Clock::system();
-        let gateway = app::open_gateway(&settings, &clock, &app::process_name())?;
+        let gateway = app::open_existing(&settings, &clock, &app::process_name())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let bar = ProgressBar::new_spinner();
         bar.set_message("Moving");

@@ -82,7 +82,7 @@ impl Set {
             }
         };
         let clock = Clock::system();
-        let gateway = app::open_gateway(&settings, &clock, &app::process_name())?;
+        let gateway = app::open_existing(&settings, &clock, &app::process_name())?;
         let written = write(&gateway, &entries);
         gateway.store.close(None);
         let changed = written.context("not all entries were written: send the file again")?;

@@ -8,9 +8,10 @@ use super::{
         NhsNumber, Organization,
         access::{Access, SequenceRange},
         audit::{AuditRow, AuditSearch},
+        child::NumberStatus,
     },
 };
-use crate::store;
+use crate::store::{self, Conn, StoreError};
 
 impl Gateway {
     /// The committed heads of the audit's chains at this moment: the marks that every page of one search is asked with,
@@ -59,7 +60,7 @@ impl Gateway {
     ) -> Result<Vec<Access>, Error> {
         let authority = authority.id;
         let read = self.store.read(move |conn| {
-            let persons = store::person::child(conn, &number)?.map(|child| child.persons).unwrap_or_default();
+            let persons = told_of(conn, &number)?;
             store::access::listed_for(conn, authority, &persons, within, limit)
         });
         Ok(read.await?)
@@ -72,7 +73,7 @@ impl Gateway {
     pub async fn count_listed_accesses(&self, authority: &Organization, number: NhsNumber) -> Result<i64, Error> {
         let authority = authority.id;
         let read = self.store.read(move |conn| {
-            let persons = store::person::child(conn, &number)?.map(|child| child.persons).unwrap_or_default();
+            let persons = told_of(conn, &number)?;
             store::access::count_listed_for(conn, authority, &persons)
         });
         Ok(read.await?)
@@ -88,10 +89,21 @@ impl Gateway {
             let Some(access) = store::access::find(conn, id)? else { return Ok(None) };
             let seen = match authority {
                 None => true,
-                Some(authority) => store::access::is_listed_for(conn, access.sequence, authority)?,
+                Some(authority) => {
+                    store::access::is_listed_for(conn, access.sequence, authority)?
+                        && !told_of(conn, &access.nhs_number)?.is_empty()
+                }
             };
             Ok(Some(access).filter(|_| seen))
         });
         Ok(read.await?)
     }
+}
+
+/// The persons of a child of whose accesses an authority is told: while the child is restricted, where it was seen is told to
+/// nobody (design 9), by this way no more than by a notification.
+fn told_of(conn: &mut Conn, number: &NhsNumber) -> Result<Vec<i64>, StoreError> {
+    let child = store::person::child(conn, number)?;
+    let told = child.filter(|child| !child.restricted && child.asked.status != NumberStatus::Restricted);
+    Ok(told.map(|child| child.persons).unwrap_or_default())
 }

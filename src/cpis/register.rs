@@ -113,7 +113,9 @@ impl Gateway {
         }
         let Some(person) = person else { return Ok(false) };
         let mut raised = Vec::new();
-        if said == Said::Now || is_new(&person, entry) {
+        if is_new(&person, entry)
+            || (said == Said::Now && !(is_retired(&person) && entry.status == NumberStatus::Current))
+        {
             for change in changes(&person, entry) {
                 match self.change_number(tx, entry.nhs_number, change, now)? {
                     Changed::Done => raised.push(change.code()),
@@ -150,10 +152,15 @@ impl Gateway {
 /// When the register said what it says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Said {
-    /// By this change, which means it, even if it repeats what the register said before.
+    /// By this change, which means it, even if it repeats what the register said before; but for a number that was retired:
+    /// a whole register that is loaded again must not bring back every adopted child.
     Now,
     /// Before: it counts if it was not seen yet.
     Sometime,
+}
+
+fn is_retired(person: &Person) -> bool {
+    [Some(person.status), person.beneath].contains(&Some(NumberStatus::Retired))
 }
 
 fn is_new(person: &Person, entry: &RegisterEntry) -> bool {

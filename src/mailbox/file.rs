@@ -74,6 +74,9 @@ pub(super) fn refused(id: &str, number: Option<i64>, reason: String) -> FileRepl
     }
 }
 
+/// Records of one file: more, and its acknowledgement would hold up those of the others.
+const MOST_RECORDS: usize = 100_000;
+
 /// What a file is, by its first character.
 enum Content {
     Xml,
@@ -206,6 +209,11 @@ fn what_is_it(mut file: File) -> io::Result<(File, Content)> {
 /// Reads a whole file once, so that nothing of it is applied unless all of it can be read.
 fn read_through(mut file: File) -> Result<Read, FileFault> {
     let mut upload = UploadFile::open(BufReader::new(&file))?;
+    if upload.header().records > MOST_RECORDS {
+        let reason =
+            format!("The file has more than {MOST_RECORDS} records. Send it in parts, each under its own number.");
+        return Err(FileFault { reason, number: Some(upload.header().number), interrupted: false });
+    }
     let mut digest = FileDigest::default();
     for record in &mut upload {
         digest.add(&record?);

@@ -293,7 +293,10 @@ async fn every_route_is_closed_to_the_roles_that_it_does_not_name() {
     }
     open.sort_unstable();
     let mut expected = vec!["GET /_ping".to_owned(), "GET /_status".to_owned(), "POST /sandbox/token".to_owned()];
-    expected.extend(["GET /cpis/FHIR/R4/metadata", "GET /docs/", "GET /openapi.json"].map(str::to_owned));
+    expected.extend(
+        ["GET /.well-known/jwks.json", "GET /cpis/FHIR/R4/metadata", "GET /docs/", "GET /openapi.json"]
+            .map(str::to_owned),
+    );
     for kind in ["CodeSystem", "OperationDefinition", "SearchParameter", "StructureDefinition", "ValueSet"] {
         for route in ["GET /cpis/FHIR/R4/{}", "GET /cpis/FHIR/R4/{}/{id}", "POST /cpis/FHIR/R4/{}/_search"] {
             expected.push(route.replacen("{}", kind, 1));

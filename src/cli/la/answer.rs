@@ -10,6 +10,9 @@ use super::{
 };
 use crate::fhir::{system, upload::REFUSED_WITH_ANOTHER};
 
+/// A file that is malformed, or whose number was used already or is out of order: nothing was consumed.
+pub const NOT_ACCEPTED: &str = "CPF01";
+
 /// What became of a file.
 pub struct Outcome {
     /// CP-ISUploadFileResponse.
@@ -86,7 +89,10 @@ impl Outcome {
             "CPF03" => "some records were loaded, the others refused",
             "CPF04" => "no record was loaded",
             "CPF05" => "the NHS numbers can't be verified now: send the same file again later",
-            _ => "the file was not accepted",
+            _ => {
+                "the file was not accepted, and nothing of it loaded; mended, or sent again, it gets the next number \
+                  (--number names another)"
+            }
         }
     }
 

@@ -120,7 +120,7 @@ impl Connection {
 fn read_file(path: &Path) -> Result<File, LaFault> {
     // The message of a TOML fault may quote the line: only its place is told.
     toml::from_str(&read(path)?).map_err(|fault| {
-        let place = fault.span().map(|span| format!(" near its {}th byte", span.start + 1)).unwrap_or_default();
+        let place = fault.span().map(|span| format!(" near byte {}", span.start + 1)).unwrap_or_default();
         LaFault::Usage(format!("the configuration file {} has a fault{place}: {}", path.display(), fault.message()))
     })
 }

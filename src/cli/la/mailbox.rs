@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     LaFault, SOME_REFUSED,
-    answer::Outcome,
+    answer::{NOT_ACCEPTED, Outcome},
     check::table,
     console::Console,
     numbers::State,
@@ -182,10 +182,10 @@ impl Mailbox {
         } else {
             match message::read(bytes.as_slice()) {
                 Ok(Message::Acknowledgement(read)) => {
-                    if let Some(number) = read.number
-                        && ["CPF02", "CPF03", "CPF04"].contains(&read.code.as_str())
-                    {
-                        state.answered(number)?;
+                    match (read.number, read.code.as_str()) {
+                        (Some(number), "CPF02" | "CPF03" | "CPF04") => state.answered(number)?,
+                        (Some(number), NOT_ACCEPTED) => state.not_accepted(number)?,
+                        _ => {}
                     }
                     acknowledgement(id, &read)
                 }

@@ -98,6 +98,15 @@ impl State {
         self.save()
     }
 
+    /// A file was not accepted under this number, which it so keeps no longer: sent again, it gets the next.
+    ///
+    /// # Errors
+    /// [`LaFault`] when it can't be kept.
+    pub fn not_accepted(&mut self, number: i64) -> Result<(), LaFault> {
+        self.kept.pending.retain(|pending| pending.number != number);
+        self.save()
+    }
+
     /// The last event of a subscription that was shown; 0 at first.
     pub fn shown(&self, subscription: &str) -> i64 {
         self.kept.events.get(subscription).copied().unwrap_or(0)
@@ -182,6 +191,9 @@ mod tests {
         assert_eq!(open().number_for("b", None).unwrap(), 4);
         assert_eq!(open().number_for("c", Some(900)).unwrap(), 900);
         assert_eq!(open().number_for("d", None).unwrap(), 901);
+        // Not accepted: under the same number it never will be.
+        open().not_accepted(901).unwrap();
+        assert_eq!(open().number_for("d", None).unwrap(), 902);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

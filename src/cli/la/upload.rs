@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     LaFault, NONE_LOADED, SOME_REFUSED,
-    answer::Outcome,
+    answer::{NOT_ACCEPTED, Outcome},
     bundle,
     check::table,
     config::{Connection, Settings},
@@ -94,6 +94,8 @@ impl Upload {
         outcome.number = Some(number);
         if outcome.is_final() {
             state.answered(number)?;
+        } else if outcome.code == NOT_ACCEPTED {
+            state.not_accepted(number)?;
         }
         outcome.show(self.json, console)?;
         Ok(outcome.exit_code())

@@ -120,7 +120,7 @@ async fn play(
     bar.finish_and_clear();
     // They sent their newest files in time: a sandbox begins with nobody silent.
     let now_ms = Clock::system().now().timestamp_millis();
-    let heard = store.write(Vec::new(), move |tx| store::organization::hear_from_all(tx.conn, now_ms));
+    let heard = store.write(Vec::new(), move |tx| crate::store::organization::hear_from_all(tx.conn, now_ms));
     Ok(heard.await?)
 }
 

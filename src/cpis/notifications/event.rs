@@ -11,7 +11,7 @@ use crate::{
             subscription::{Delivery, Event, Named},
         },
     },
-    store::{self, Conn, StoreError, outbox},
+    store::{self, Conn, StoreError, outbox, person::Person},
 };
 
 impl Gateway {
@@ -57,7 +57,10 @@ pub(in crate::cpis) fn tellable(
 ) -> Result<Option<NhsNumber>, StoreError> {
     let Some(replacing) = replaced_by else { return Ok(None) };
     for number in [number, &replacing] {
-        if store::person::find(conn, number)?.is_some_and(|person| person.status == NumberStatus::Retired) {
+        // A restriction may lie over it.
+        let is_retired =
+            |person: Person| person.status == NumberStatus::Retired || person.beneath == Some(NumberStatus::Retired);
+        if store::person::find(conn, number)?.is_some_and(is_retired) {
             return Ok(None);
         }
     }

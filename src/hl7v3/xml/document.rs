@@ -194,7 +194,7 @@ impl<R: BufRead> Document<R> {
 }
 
 fn ill_formed(at: u64) -> FileFault {
-    FileFault::new(format!("The file is not well-formed XML, near its {}th byte.", at.saturating_add(1)))
+    FileFault::new(format!("The file is not well-formed XML, near byte {}.", at.saturating_add(1)))
 }
 
 fn unknown_entity() -> FileFault {

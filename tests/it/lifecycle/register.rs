@@ -5,6 +5,8 @@ use cpis_gateway::cpis::types::{
     child::{NumberStatus, RegisterEntry},
 };
 
+use serde_json::json;
+
 use super::{look_after, told};
 use crate::harness::{Backend, CPP, Child, LAC, TestApp, bundle, child, on_both_stores, upload::entry};
 
@@ -49,6 +51,55 @@ on_both_stores! {
         assert_eq!((seen(&app, &old).await, seen(&app, &new).await), (1, 1));
         let sent = app.authority("Z9A").post("/Flag", &old.flag("Z9A", LAC, "2026-10-02", None)).await;
         assert_eq!(sent.status, 201, "{}", sent.text);
+    }
+
+    async fn a_register_loaded_again_brings_no_retired_number_back(backend) {
+        let app = TestApp::start(backend).await;
+        let adopted = child(1);
+        app.on_record(&adopted, &[("Z9A", CPP, "2026-09-14", None)]).await;
+        let retired = json!({"resourceType": "Parameters", "parameter": [{"name": "reason", "valueCode": "retired"}]});
+        let reply = app.administrator().post(&format!("/Patient/{}/$inactive", adopted.nhs()), &retired).await;
+        assert_eq!(reply.status, 202, "{}", reply.text);
+        for _ in 0..2 {
+            says(&app, &adopted, NumberStatus::Current, None, false).await;
+            look_after(&app).await;
+            assert_eq!(seen(&app, &adopted).await, 0);
+        }
+        // The register takes back what it has said itself.
+        says(&app, &adopted, NumberStatus::Retired, None, false).await;
+        says(&app, &adopted, NumberStatus::Current, None, false).await;
+        assert_eq!(seen(&app, &adopted).await, 1);
+    }
+
+    async fn where_a_restricted_child_was_seen_is_told_by_no_read_either(backend) {
+        let app = TestApp::start(backend).await;
+        let withheld = child(1);
+        app.on_record(&withheld, &[("Z9A", CPP, "2026-09-14", None)]).await;
+        assert_eq!(seen(&app, &withheld).await, 1);
+        let listed = async || app.authority("Z9A").get(&format!("/AuditEvent?patient={}", withheld.nhs())).await;
+        let shown = listed().await;
+        let id = shown.resources("AuditEvent")[0]["id"].as_str().unwrap().to_owned();
+        let paths = [format!("/AuditEvent/{id}"), format!("/PractitionerRole/{id}")];
+
+        for (status, found, answer) in [(NumberStatus::Restricted, 0, 404), (NumberStatus::Current, 1, 200)] {
+            says(&app, &withheld, status, None, false).await;
+            let again = listed().await;
+            assert_eq!((again.status, again.total()), (200, found), "{}", again.text);
+            assert_eq!(again.resources("AuditEvent").len() as i64, found);
+            for path in &paths {
+                assert_eq!(app.authority("Z9A").get(path).await.status, answer, "{path}");
+            }
+        }
+    }
+
+    async fn a_retirement_beneath_a_restriction_tells_no_replacement(backend) {
+        let (app, old, new) = merged(backend).await;
+        says(&app, &old, NumberStatus::Restricted, None, false).await;
+        let retired = json!({"resourceType": "Parameters", "parameter": [{"name": "reason", "valueCode": "retired"}]});
+        let reply = app.administrator().post(&format!("/Patient/{}/$inactive", old.nhs()), &retired).await;
+        assert_eq!(reply.status, 202, "{}", reply.text);
+        let patient = app.authority("Z9A").get(&format!("/Patient/{}", old.nhs())).await;
+        assert!(!patient.text.contains(new.nhs()), "{}", patient.text);
     }
 
     async fn a_restriction_withholds_every_number_of_the_child_and_each_holder_is_told_of_its_own(backend) {
