@@ -71,6 +71,7 @@ async fn written() -> String {
     judged(&app, &mut kept).await;
     refused_requests(&app, &mut kept, &flag).await;
     refused_changes(&app, &mut kept).await;
+    answered_later(&app, &mut kept).await;
     failed(&app, &mut kept).await;
     kept.text(&app)
 }
@@ -90,6 +91,13 @@ async fn uploaded(app: &TestApp, kept: &mut Kept) -> String {
     let plan = with_local_id(robin.flag("Z9A", CPP, "2026-07-26", None), "CPP-1047");
     let upload = bundle("batch", &[robin.put_patient(), entry("POST", "Flag", plan)]);
     let answer = kept.exchange("upload-Bundle", &upload, app.authority("Z9A").post("", &upload).await);
+    let location = answer["entry"][1]["response"]["location"].as_str().expect("a location");
+    location.split('/').nth(1).expect("an id").to_owned()
+}
+
+/// Behind all that is numbered: how often it is asked for, and so audited, depends on the moment.
+async fn answered_later(app: &TestApp, kept: &mut Kept) {
+    let upload = bundle("batch", &[robin().put_patient()]);
     let later = app.authority("Z9A").header("Prefer", "respond-async").post("", &upload).await;
     let status = later.header("content-location").strip_prefix(&app.base).expect("a URL of this gateway").to_owned();
     let mut ended = app.authority("Z9A").get(&status).await;
@@ -97,8 +105,6 @@ async fn uploaded(app: &TestApp, kept: &mut Kept) -> String {
         ended = app.authority("Z9A").get(&status).await;
     }
     kept.answer("upload-status", ended);
-    let location = answer["entry"][1]["response"]["location"].as_str().expect("a location");
-    location.split('/').nth(1).expect("an id").to_owned()
 }
 
 async fn looked_up(app: &TestApp, kept: &mut Kept, flag: &str) {
