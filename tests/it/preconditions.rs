@@ -249,7 +249,7 @@ on_both_stores! {
     async fn an_upload_says_as_much_as_is_preferred(backend) {
         let app = TestApp::start(backend).await;
         for kind in ["batch", "transaction"] {
-            for (index, prefer) in ["", "return=minimal", "return=OperationOutcome", "respond-async, return=\"representation\""].into_iter().enumerate() {
+            for (index, prefer) in ["", "return=minimal", "return=OperationOutcome", "wait=10, return=\"representation\""].into_iter().enumerate() {
                 let child = child(u32::try_from(index).unwrap() + if kind == "batch" { 1 } else { 11 });
                 app.register(&child).await;
                 let own = json!({"resource": authority("Z9A", "WESTMARCH COUNTY COUNCIL", "01632960999"),
