@@ -10,7 +10,7 @@ use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Layers, print, start_logging};
+use super::{Layers, ods, print, start_logging};
 use crate::{
     app,
     clock::Clock,
@@ -121,10 +121,6 @@ pub struct Output {
     json: bool,
     #[command(flatten)]
     layers: Layers,
-}
-
-fn ods(text: &str) -> Result<OdsCode, &'static str> {
-    OdsCode::parse(text).map_err(|_| "give an ODS code: capital letters and digits")
 }
 
 fn mailbox(text: &str) -> Result<String, &'static str> {

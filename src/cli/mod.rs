@@ -28,6 +28,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{ConfigFault, DatabaseUrl, LogFormat, Overrides, Settings},
+    cpis::types::OdsCode,
     http::sandbox::TokenRefusal,
     telemetry,
 };
@@ -95,6 +96,11 @@ struct Layers {
     /// `sqlite:PATH` or `postgres://user@host/database`.
     #[arg(long, value_name = "URL", value_parser = database_url)]
     database_url: Option<DatabaseUrl>,
+}
+
+/// An argument that is an ODS code.
+fn ods(text: &str) -> Result<OdsCode, &'static str> {
+    OdsCode::parse(text).map_err(|_| "give an ODS code: capital letters and digits")
 }
 
 fn database_url(text: &str) -> Result<DatabaseUrl, Infallible> {

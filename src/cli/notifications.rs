@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::{Layers, print, start_logging};
+use super::{Layers, ods, print, start_logging};
 use crate::{
     app,
     clock::Clock,
@@ -81,10 +81,6 @@ struct Output {
     json: bool,
     #[command(flatten)]
     layers: Layers,
-}
-
-fn ods(text: &str) -> Result<OdsCode, &'static str> {
-    OdsCode::parse(text).map_err(|_| "give an ODS code: capital letters and digits")
 }
 
 fn one(text: &str) -> Result<Which, &'static str> {
