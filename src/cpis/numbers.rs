@@ -16,7 +16,7 @@ use super::{
     types::{
         NhsNumber,
         audit::RequestEvent,
-        child::{NumberChange, NumberStatus, Trace},
+        child::{NumberChange, NumberStatus, Trace, Urgency},
         notice::{EndedReason, InactiveReason},
     },
     visibility,
@@ -76,8 +76,12 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Error::DemographicsUnavailable`] or [`Error`].
-    pub(super) async fn trace(&self, numbers: &[NhsNumber]) -> Result<HashMap<NhsNumber, Trace>, Error> {
-        let traces = self.demographics.trace(numbers).await.map_err(|_| Error::DemographicsUnavailable)?;
+    pub(super) async fn trace(
+        &self,
+        numbers: &[NhsNumber],
+        urgency: Urgency,
+    ) -> Result<HashMap<NhsNumber, Trace>, Error> {
+        let traces = self.demographics.trace(numbers, urgency).await.map_err(|_| Error::DemographicsUnavailable)?;
         let mut traces: HashMap<NhsNumber, Trace> = numbers.iter().copied().zip(traces).collect();
         let asked = numbers.to_vec();
         let stored = self.store.read(move |conn| person::find_all(conn, &asked)).await?;

@@ -3,7 +3,10 @@
 use futures_util::future::BoxFuture;
 
 use crate::{
-    cpis::types::{NhsNumber, child::Trace},
+    cpis::types::{
+        NhsNumber,
+        child::{Trace, Urgency},
+    },
     store::{Store, register},
 };
 
@@ -15,7 +18,11 @@ pub struct Unavailable;
 /// A source of demographics.
 pub trait Demographics: Send + Sync {
     /// What is known of each number, in the order of `numbers`.
-    fn trace<'a>(&'a self, numbers: &'a [NhsNumber]) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>>;
+    fn trace<'a>(
+        &'a self,
+        numbers: &'a [NhsNumber],
+        urgency: Urgency,
+    ) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>>;
 
     /// True of the local register: what it says of stored numbers can be compared at any time.
     fn is_register(&self) -> bool {
@@ -31,7 +38,7 @@ impl Demographics for Register {
         true
     }
 
-    fn trace<'a>(&'a self, numbers: &'a [NhsNumber]) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
+    fn trace<'a>(&'a self, numbers: &'a [NhsNumber], _: Urgency) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
         let numbers = numbers.to_vec();
         Box::pin(async move {
             let traces = self.0.read(move |conn| numbers.iter().map(|number| register::trace(conn, number)).collect());
@@ -47,7 +54,7 @@ impl Demographics for Register {
 pub struct Off;
 
 impl Demographics for Off {
-    fn trace<'a>(&'a self, numbers: &'a [NhsNumber]) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
+    fn trace<'a>(&'a self, numbers: &'a [NhsNumber], _: Urgency) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
         Box::pin(async move { Ok(vec![Trace::NotTraced; numbers.len()]) })
     }
 }

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use super::{Conn, StoreError, connection::on, schema::register_entry};
 use crate::cpis::types::{
     NhsNumber,
-    child::{Demographics, NumberStatus, RegisterEntry, Trace},
+    child::{Demographics, NumberStatus, RegisterEntry, Trace, Traced},
 };
 
 type Row = (String, String, String, NaiveDate, String, Option<String>, bool);
@@ -53,7 +53,12 @@ fn entry_of(
 pub fn trace(conn: &mut Conn, number: &NhsNumber) -> Result<Trace, StoreError> {
     let Some(entry) = get(conn, number)? else { return Ok(Trace::Unknown) };
     Ok(match entry.status {
-        NumberStatus::Current => Trace::Found(entry.demographics),
+        NumberStatus::Current => Trace::Found(Traced {
+            family: Some(entry.demographics.family),
+            given: entry.demographics.given,
+            birth_date: Some(entry.demographics.birth_date),
+            deceased: entry.deceased,
+        }),
         NumberStatus::Superseded => {
             Trace::Superseded(entry.replaced_by.ok_or(StoreError::Corrupt("register_entry.replaced_by"))?)
         }

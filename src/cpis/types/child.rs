@@ -145,11 +145,33 @@ impl RegisterEntry {
     pub const NOTHING_TO_SAY: &'static str = "current  ";
 }
 
+/// What demographics hold of a person; a source may lack any of it. `Debug` is masked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Traced {
+    /// Of the usual name, not of one that the person prefers or had.
+    pub family: Option<String>,
+    /// The first given name, then the others.
+    pub given: Vec<String>,
+    pub birth_date: Option<NaiveDate>,
+    pub deceased: bool,
+}
+
+/// How soon the answer to a trace is needed: what is asked for less urgently waits for the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Nobody waits: stored numbers that are traced again.
+    Background,
+    /// A file of many records.
+    File,
+    /// A caller waits for the answer.
+    Caller,
+}
+
 /// What demographics know of a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trace {
     Unknown,
-    Found(Demographics),
+    Found(Traced),
     Superseded(NhsNumber),
     Invalid,
     /// Restricted or very restricted: nothing may be stored.
@@ -158,4 +180,4 @@ pub enum Trace {
     NotTraced,
 }
 
-masked_debug!(AuthorityChild, Inactive, RegisterEntry);
+masked_debug!(AuthorityChild, Inactive, RegisterEntry, Traced);

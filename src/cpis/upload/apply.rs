@@ -21,7 +21,7 @@ use crate::{
             NhsNumber, Organization,
             audit::Interaction,
             caller::{Caller, RequestContext},
-            child::Trace,
+            child::{Trace, Urgency},
             upload::{Door, FileCode, OrganizationChange, Problem, ReadRecord, RecordChange},
         },
     },
@@ -234,7 +234,7 @@ impl Gateway {
             return self.before(&upload.head, known).await;
         }
         let mut numbers: Vec<NhsNumber> = upload.records.iter().filter_map(|sent| number_of(&sent.record)).collect();
-        let traces = Arc::new(self.traces(&mut numbers).await?);
+        let traces = Arc::new(self.traces(&mut numbers, Urgency::Caller).await?);
         let patience = self.patience();
         loop {
             let (gateway, upload, traces, numbers) = (self.clone(), upload.clone(), traces.clone(), numbers.clone());
@@ -361,11 +361,15 @@ impl Gateway {
     }
 
     /// What demographics know of these numbers, which are put in order, each once.
-    pub(super) async fn traces(&self, numbers: &mut Vec<NhsNumber>) -> Result<HashMap<NhsNumber, Trace>, Error> {
+    pub(super) async fn traces(
+        &self,
+        numbers: &mut Vec<NhsNumber>,
+        urgency: Urgency,
+    ) -> Result<HashMap<NhsNumber, Trace>, Error> {
         // Those of unreadable records too: of a restricted child nothing may be kept, however its record is refused.
         numbers.sort_unstable();
         numbers.dedup();
-        self.trace(numbers).await
+        self.trace(numbers, urgency).await
     }
 
     fn apply_in(

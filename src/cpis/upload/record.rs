@@ -154,9 +154,10 @@ impl Writing<'_> {
             };
             // What demographics say is about the person, not of the authority: it counts whatever becomes of the upload.
             if let Trace::Found(traced) = trace
-                && person.traced_birth_date != Some(traced.birth_date)
+                && let Some(birth_date) = traced.birth_date
+                && person.traced_birth_date != Some(birth_date)
             {
-                store::person::set_traced_birth_date(tx.conn, person.id, traced.birth_date)?;
+                store::person::set_traced_birth_date(tx.conn, person.id, birth_date)?;
             }
             let key = match child_key {
                 Some(key) => key,

@@ -21,7 +21,7 @@ use crate::{
         types::{
             NhsNumber, Organization,
             audit::Outcome,
-            child::Trace,
+            child::{Trace, Urgency},
             upload::{OrganizationChange, Problem},
         },
     },
@@ -311,7 +311,7 @@ impl Run {
         });
         let (source, records) = read.await.map_err(|_| StoreError::Corrupt("a file that can't be read"))?;
         let mut numbers: Vec<NhsNumber> = records.iter().filter_map(|sent| number_of(&sent.record)).collect();
-        let traces = self.gateway.traces(&mut numbers).await?;
+        let traces = self.gateway.traces(&mut numbers, Urgency::File).await?;
         Ok((source, Batch { records, numbers, traces }))
     }
 

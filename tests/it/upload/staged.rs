@@ -11,7 +11,7 @@ use cpis_gateway::{
         types::{
             NhsNumber, PlanType, Precondition,
             caller::{Author, Role},
-            child::{NumberStatus, Trace},
+            child::{NumberStatus, Trace, Urgency},
             upload::{
                 ChildChange, Door, FileCode, PlanAction, PlanChange, PlanKey, Problem, ProblemKind, ReadRecord,
                 RecordChange, RecordCode, UnreadableRecord,
@@ -199,7 +199,7 @@ async fn seen(app: &TestApp, children: u32) -> Vec<i64> {
 struct Down;
 
 impl Demographics for Down {
-    fn trace<'a>(&'a self, _: &'a [NhsNumber]) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
+    fn trace<'a>(&'a self, _: &'a [NhsNumber], _: Urgency) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
         Box::pin(async { Err(Unavailable) })
     }
 }

@@ -12,7 +12,7 @@ use crate::cpis::{
         LocalPlanId, NhsNumber, Plan, PlanPeriod, PlanType,
         PlanType::{ChildProtection, LookedAfter, Unborn},
         Precondition,
-        child::{AuthorityChild, Demographics, Trace},
+        child::{AuthorityChild, Demographics, Trace, Traced},
         upload::{
             ChildChange, PlanAction, PlanChange, PlanCriteria, PlanKey, Problem, ProblemKind, RecordChange, RecordCode,
         },
@@ -31,6 +31,12 @@ fn number(text: &str) -> NhsNumber {
 
 fn recorded() -> DateTime<Utc> {
     "2026-11-01T02:00:00Z".parse().unwrap()
+}
+
+/// What demographics hold of somebody of whom they hold the same.
+fn traced(of: Demographics) -> Trace {
+    let Demographics { family, given, birth_date } = of;
+    Trace::Found(Traced { family: Some(family), given, birth_date: Some(birth_date), deceased: false })
 }
 
 fn robin() -> Demographics {
@@ -124,7 +130,7 @@ fn with_child(entry: usize, plans: impl Into<Vec<PlanChange>>) -> RecordChange {
 }
 
 fn judged(record: &RecordChange, stored: &StoredRecord) -> Result<Verdict, Vec<Problem>> {
-    judge(record, stored, &Trace::Found(robin()), day(TODAY), &Limits::default(), true)
+    judge(record, stored, &traced(robin()), day(TODAY), &Limits::default(), true)
 }
 
 fn writes(record: &RecordChange, stored: &StoredRecord) -> Vec<PlanWrite> {
@@ -510,7 +516,7 @@ fn plans_of_a_child_end_at_18_those_of_a_mother_do_not() {
     held.child.as_mut().unwrap().demographics = of_age.clone();
     let outcome = |plan_type, start, end| {
         let record = plans_only([put(0, plan_type, start, end, "")]);
-        judge(&record, &held, &Trace::Found(of_age.clone()), day(TODAY), &Limits::default(), true)
+        judge(&record, &held, &traced(of_age.clone()), day(TODAY), &Limits::default(), true)
     };
     for plan_type in [ChildProtection, LookedAfter] {
         assert!(outcome(plan_type, "2026-11-01", Some("2026-11-02")).is_ok());
@@ -530,9 +536,9 @@ fn the_number_is_verified() {
         (Trace::Unknown, Some(Cpr01)),
         (Trace::Invalid, Some(Cpr01)),
         (Trace::Restricted, Some(Cpr02)),
-        (Trace::Found(other), Some(Cpr03)),
+        (traced(other), Some(Cpr03)),
         (Trace::Superseded(number("9990000026")), Some(Cpr05)),
-        (Trace::Found(robin()), None),
+        (traced(robin()), None),
         (Trace::NotTraced, None),
     ] {
         let outcome = judge(&new_plan, &stored([]), &trace, day(TODAY), &Limits::default(), true);
