@@ -93,6 +93,8 @@ pub enum StartFault {
     Hooks(#[from] HookFault),
     #[error("mesh: {0}")]
     Mesh(#[from] MeshFault),
+    #[error("pds: the client is not there")]
+    Pds,
     #[error("the server stopped: {0}")]
     Server(#[from] std::io::Error),
 }
@@ -163,6 +165,7 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
     let demographics: Arc<dyn Demographics> = match settings.pds.mode {
         PdsMode::Register => Arc::new(Register(store.clone())),
         PdsMode::Off => Arc::new(Off),
+        PdsMode::Fhir => return Err(StartFault::Pds),
     };
     Ok(Gateway {
         store,
