@@ -353,11 +353,8 @@ async fn read(request: HttpRequest, number: web::Path<String>, inner: Data<Inner
             None => None,
         }
     };
-    let answer = answer.unwrap_or(if NhsNumber::parse(&number).is_ok() {
-        PdsAnswer::Unknown
-    } else {
-        PdsAnswer::InvalidId
-    });
+    let answer =
+        answer.unwrap_or(if NhsNumber::parse(&number).is_ok() { PdsAnswer::Unknown } else { PdsAnswer::InvalidId });
     give(&number, &request_id, answer).await
 }
 
@@ -394,7 +391,12 @@ async fn give(number: &str, request_id: &str, answer: PdsAnswer) -> HttpResponse
         PdsAnswer::Denied => denied("Invalid Access Token"),
         PdsAnswer::TimedOut => fhir(
             HttpResponse::RequestTimeout(),
-            &outcome("error", "timeout", "UNABLE_TO_CALL_SERVICE", "The downstream domain processing has not completed"),
+            &outcome(
+                "error",
+                "timeout",
+                "UNABLE_TO_CALL_SERVICE",
+                "The downstream domain processing has not completed",
+            ),
         ),
         PdsAnswer::TooMany(after) => {
             let mut response = HttpResponse::TooManyRequests();
@@ -426,7 +428,9 @@ async fn give(number: &str, request_id: &str, answer: PdsAnswer) -> HttpResponse
             patient["text"] = json!({"status": "generated", "div": "x".repeat(4 << 20)});
             fhir(ok(), &patient)
         }
-        PdsAnswer::Broken => ok().streaming(stream::iter([Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset))])),
+        PdsAnswer::Broken => {
+            ok().streaming(stream::iter([Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset))]))
+        }
         PdsAnswer::Slow => std::future::pending().await,
         PdsAnswer::ForAnother(other) => {
             let mut patient = secret(other.as_str(), "U");
@@ -493,7 +497,10 @@ impl Inner {
         let object = |part: &str| serde_json::from_slice::<Value>(&bytes(part)?).map_err(|_| malformed);
         let (head, claims) = (object(header)?, object(payload)?);
         if head["alg"] != "RS512" {
-            return Err((400, "Invalid 'alg' header in client_assertion JWT - unsupported JWT algorithm - must be 'RS512'"));
+            return Err((
+                400,
+                "Invalid 'alg' header in client_assertion JWT - unsupported JWT algorithm - must be 'RS512'",
+            ));
         }
         match head["kid"].as_str() {
             None => return Err((400, "Missing 'kid' header in client_assertion JWT")),
