@@ -307,6 +307,63 @@ fn the_secrets_of_mesh_are_never_shown() {
 }
 
 #[test]
+fn pds_needs_all_that_it_cannot_guess() {
+    let wrong = "sandbox = true\n[pds]\nmode = \"fhir\"\nconcurrency = 0\nrequests_per_second = 0\nattempts = 0\n\
+                 timeout_seconds = 20\npatience_seconds = 10\nbreaker_failures = 0\naudience = \" \"";
+    let found = faults(wrong, &[]);
+    for name in [
+        "url",
+        "token_url",
+        "api_key",
+        "key_file",
+        "kid",
+        "concurrency",
+        "requests_per_second",
+        "attempts",
+        "timeout_seconds",
+        "breaker_failures",
+        "audience",
+    ] {
+        assert!(found.iter().any(|f| f.starts_with(&format!("pds.{name}: "))), "{name}: {found:#?}");
+    }
+    assert_eq!(found.len(), 11, "{found:#?}");
+    let enough = |sandbox: bool, url: &str| {
+        let file = format!(
+            "sandbox = {sandbox}\n[pds]\nmode = \"fhir\"\nurl = \"{url}\"\ntoken_url = \"https://pds.example.org/token\"\n\
+             api_key = \"hunter2\"\nkey_file = \"k.pem\"\nkid = \"one\""
+        );
+        load(&file, &[], Overrides::default())
+    };
+    let of_pds = |loaded: Result<Settings, ConfigFault>| match loaded {
+        Ok(_) => Vec::new(),
+        Err(fault) => fault.faults().iter().filter(|f| f.starts_with("pds.")).cloned().collect::<Vec<String>>(),
+    };
+    assert_eq!(of_pds(enough(false, "https://pds.example.org/FHIR/R4")), [String::new(); 0]);
+    let settings = enough(true, "http://127.0.0.1:1/FHIR/R4").unwrap();
+    assert!(!format!("{settings:?}{}", settings.redacted_toml().unwrap()).contains("hunter"));
+    for url in [
+        "http://pds.example.org/FHIR/R4",
+        "https://pds.example.org/FHIR/R4/",
+        "https://pds.example.org/FHIR/R4?x=1",
+        "https://user:hunter3@pds.example.org/FHIR/R4",
+        "ftp://pds.example.org/FHIR/R4",
+        "pds.example.org",
+    ] {
+        let found = of_pds(enough(false, url));
+        assert!(
+            matches!(&found[..], [one] if one.starts_with("pds.url: ") && !one.contains("hunter")),
+            "{url}: {found:?}"
+        );
+    }
+    let twice = of_pds(load(
+        "sandbox = true\n[pds]\nmode = \"fhir\"\napi_key = \"\"\napi_key_file = \"f\"",
+        &[],
+        Overrides::default(),
+    ));
+    assert_eq!(twice.iter().filter(|fault| fault.starts_with("pds.api_key: ")).count(), 2, "{twice:?}");
+}
+
+#[test]
 fn mesh_needs_all_that_it_cannot_guess() {
     let found = faults("[mesh]\nenabled = true\npoll_seconds = 5", &[]);
     for name in [

@@ -25,6 +25,7 @@ mod mesh;
 mod notify;
 mod operator;
 mod organizations;
+mod pds;
 mod preconditions;
 mod refusals;
 mod search;

@@ -30,7 +30,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 /// The exposition as Prometheus gets it.
-async fn scrape(app: &TestApp) -> String {
+pub async fn scrape(app: &TestApp) -> String {
     let server = app.app.management_server().expect("the server starts");
     let handle = server.handle();
     actix_web::rt::spawn(server);

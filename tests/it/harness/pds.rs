@@ -227,6 +227,11 @@ impl PdsStandIn {
         lock(&self.inner.tokens).clear();
     }
 
+    /// The tokens that it issued and has not revoked.
+    pub fn tokens_issued(&self) -> Vec<String> {
+        lock(&self.inner.tokens).keys().cloned().collect()
+    }
+
     /// Every request for a Patient that came with a good token, in order.
     pub fn asked(&self) -> Vec<Asked> {
         lock(&self.inner.asked).clone()
