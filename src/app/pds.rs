@@ -52,8 +52,9 @@ impl Time for PdsTime {
 
     fn sleep_until(&self, at: Duration) -> BoxFuture<'_, ()> {
         if self.clock.stands() {
-            let ahead = u64::try_from(at.saturating_sub(self.standing()).as_millis()).unwrap_or(u64::MAX);
-            self.slept.fetch_max(ahead, Ordering::SeqCst);
+            // Whole milliseconds, and not before.
+            let ahead = at.saturating_sub(self.standing()).as_nanos().div_ceil(1_000_000);
+            self.slept.fetch_max(u64::try_from(ahead).unwrap_or(u64::MAX), Ordering::SeqCst);
             Box::pin(future::ready(()))
         } else {
             Box::pin(tokio::time::sleep_until((self.started + at).into()))

@@ -170,7 +170,7 @@ on_both_stores! {
         for fault in [PdsAnswer::Status(503), PdsAnswer::Truncated] {
             pds.knows(&children[0]);
             pds.says(&children[1].number, fault);
-            let held = app.effects().await;
+            let held = app.stored();
             let reply = app.authority("Z9A").put(&format!("/Patient/{}", children[1].nhs()), &children[1].patient()).await;
             reply.assert_refused(503, "transient", "UNABLE_TO_CALL_SERVICE");
             let reply = app.authority("Z9A").post("", &sent).await;
@@ -180,7 +180,7 @@ on_both_stores! {
             let taken = exchange.take(&exchange.a);
             assert_eq!(taken[0].workflow, ACKNOWLEDGEMENT);
             assert_eq!(acknowledgement(&taken).code, "CPF05");
-            assert_eq!(app.effects().await, held);
+            assert_eq!(app.stored(), held);
             assert_eq!(plans(&app, &children[0]).await, 0);
         }
         pds.knows(&children[1]);

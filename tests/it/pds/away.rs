@@ -154,7 +154,7 @@ on_both_stores! {
         }
         check("fail", "warn", "left alone").await;
         assert_eq!(pds.times_asked(&robin.number), 6, "it is left alone");
-        let metrics = scrape(&app).await;
+        let metrics = scrape(&app).await.replace("{}", "");
         for line in [
             "cpis_pds_requests_total{outcome=\"found\"} 1",
             "cpis_pds_requests_total{outcome=\"failing\"} 5",
@@ -170,6 +170,6 @@ on_both_stores! {
         pds.knows(&robin);
         assert_eq!(app.authority("Z9A").post("", &sent).await.file_code(), "CPF02");
         check("pass", "pass", "It answered last").await;
-        assert!(scrape(&app).await.contains("cpis_pds_away 0.0"));
+        assert!(scrape(&app).await.replace("{}", "").contains("cpis_pds_away 0.0"));
     }
 }

@@ -38,8 +38,9 @@ pub struct Moved {
 }
 
 impl Moved {
+    /// The first of the clock's milliseconds that is not before.
     fn at(&self, since: Duration) -> DateTime<Utc> {
-        noon() + TimeDelta::from_std(since).expect("a while")
+        noon() + TimeDelta::from_std(since).expect("a while") + TimeDelta::nanoseconds(999_999)
     }
 }
 
