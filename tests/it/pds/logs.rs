@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use cpis_gateway::{demographics::pds_observer, outside::pds::PdsSettings, telemetry::metrics::Metrics};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::Asking;
@@ -41,7 +42,13 @@ async fn nothing_personal_and_no_secret_is_logged() {
     let kept = Kept::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(kept.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let asking = Asking::start_with(|settings| settings.attempts = 2).await;
+    let change = |settings: &mut PdsSettings| {
+        settings.attempts = 2;
+        // As many as fail below.
+        settings.breaker_failures = 11;
+        settings.observer = pds_observer(Metrics::default());
+    };
+    let asking = Asking::start_with(change).await;
     let robin = child(1);
     let mut tokens = 0;
     for answer in [
@@ -63,8 +70,10 @@ async fn nothing_personal_and_no_secret_is_logged() {
         assert!(!shown.contains("999"), "{answer:?}: {shown}");
         tokens = tokens.max(asking.pds.token_requests());
     }
-    // Nobody listens there any more.
+    // PDS is tried again; where nobody listens; without a token.
     asking.time.clock.advance(chrono::TimeDelta::seconds(40));
+    asking.pds.says(&robin.number, PdsAnswer::Unknown);
+    assert!(asking.one(&robin).await.is_ok());
     let client = asking.source.0.clone();
     let nobody = Asking::start_with(|settings| settings.url = "http://127.0.0.1:1/FHIR/R4".to_owned()).await;
     assert!(nobody.one(&robin).await.is_err());
