@@ -134,6 +134,8 @@ pub struct LimitSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct PdsSettings {
     pub mode: PdsMode,
+    /// Days in which each stored number with a visible plan is traced again, with the national PDS; 0 never.
+    pub retrace_days: u16,
 }
 
 /// Whom the gateway asks about an NHS number.
@@ -346,7 +348,7 @@ impl Default for LimitSettings {
 
 impl Default for PdsSettings {
     fn default() -> Self {
-        Self { mode: PdsMode::Register }
+        Self { mode: PdsMode::Register, retrace_days: 7 }
     }
 }
 

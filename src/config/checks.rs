@@ -96,6 +96,7 @@ impl Settings {
             ("upload.answer_within_seconds", self.upload.answer_within_seconds.into(), 0, 300),
             ("upload.refused_kept_days", self.upload.refused_kept_days.into(), 0, 3650),
             ("limits.body_bytes", self.limits.body_bytes, 16 << 10, 64 << 20),
+            ("pds.retrace_days", self.pds.retrace_days.into(), 0, 365),
             ("audit.checkpoint_seconds", self.audit.checkpoint_seconds.into(), 1, 3600),
             ("notify.retry_first_seconds", notify.retry_first_seconds.into(), 1, 86_400),
             ("notify.retry_longest_seconds", notify.retry_longest_seconds.into(), 1, 86_400),

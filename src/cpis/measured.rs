@@ -34,6 +34,7 @@ impl Gateway {
         match self.measured_in_store().await {
             Ok(mut samples) => {
                 samples.extend(self.measured_lifecycle().await);
+                samples.extend(self.measured_tracing().await);
                 samples.extend([waiting, Sample::new(&metrics::STORE_UP, &[], 1.0)]);
                 samples
             }
@@ -105,11 +106,13 @@ impl Gateway {
         let checkpoints = self.clone();
         let notifications = self.clone();
         let authorities = self.clone();
+        let tracing = self.clone();
         vec![
             Dependency::new("store", true, move || store.clone().check_store()),
             Dependency::new("audit", false, move || checkpoints.clone().check_audit()),
             Dependency::new("notifications", false, move || notifications.clone().check_notifications()),
             Dependency::new("authorities", false, move || authorities.clone().check_authorities()),
+            Dependency::new("tracing", false, move || tracing.clone().check_tracing()),
         ]
     }
 

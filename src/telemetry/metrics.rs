@@ -74,6 +74,10 @@ metrics! {
     CHECKPOINT_AGE_SECONDS: Gauge "cpis_audit_checkpoint_age_seconds" [] "Age of the audit's newest checkpoint, in seconds; there is one every few seconds while there is traffic.";
     SILENT_AUTHORITIES: Gauge "cpis_silent_authorities" [] "Active local authorities of which no change was applied for lifecycle.silent_hours. Worry when it is not 0.";
     OVERDUE_REFUSALS: Gauge "cpis_refused_records_overdue" [] "Records that were refused over lifecycle.remind_days ago and not loaded since.";
+    UNKNOWN_NUMBERS: Gauge "cpis_unknown_numbers" [] "Stored numbers that demographics don't know: what is stored stays. Worry when it is not 0: the audit's events unknown say which.";
+    RETRACED_NUMBERS: Gauge "cpis_retraced_numbers" [] "Stored numbers that are traced again with the PDS within pds.retrace_days.";
+    RETRACED_IN_PERIOD: Gauge "cpis_retraced_numbers_in_period" [] "Those of them that were traced within pds.retrace_days, by whatever. Worry when it stays below cpis_retraced_numbers.";
+    OLDEST_TRACE_SECONDS: Gauge "cpis_oldest_trace_seconds" [] "Age of the oldest trace of them, in seconds; of those that ever were traced. Worry when it is over pds.retrace_days.";
     STORE_UP: Gauge "cpis_store_up" [] "1 when the store could be read for this exposition, else 0, and the other gauges are left out.";
 }
 
