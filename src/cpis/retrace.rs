@@ -104,6 +104,11 @@ impl Gateway {
         (self.demographics.source() == Source::Pds && days > 0).then(|| TimeDelta::days(days.into()))
     }
 
+    /// Whether stored numbers are traced again in the background.
+    pub(super) fn is_retracing(&self) -> bool {
+        self.retrace_period().is_some()
+    }
+
     /// One round: traces the numbers whose turn has come, as far as the pace grants. Any process may do one at any time.
     ///
     /// # Errors
