@@ -21,6 +21,8 @@ pub struct Limits {
     pub refused_kept_days: u32,
     /// Days after which they are shown again of themselves; 0 never.
     pub remind_days: u32,
+    /// Days in which each stored number with a visible plan is traced again; 0 never.
+    pub retrace_days: u32,
 }
 
 impl Default for Limits {
@@ -35,6 +37,7 @@ impl Default for Limits {
             silent_hours: 36,
             refused_kept_days: 90,
             remind_days: 7,
+            retrace_days: 7,
         }
     }
 }
