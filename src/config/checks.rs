@@ -96,6 +96,13 @@ impl Settings {
             ("upload.answer_within_seconds", self.upload.answer_within_seconds.into(), 0, 300),
             ("upload.refused_kept_days", self.upload.refused_kept_days.into(), 0, 3650),
             ("limits.body_bytes", self.limits.body_bytes, 16 << 10, 64 << 20),
+            ("limits.distinct_children_per_hour", self.limits.distinct_children_per_hour.into(), 0, 100_000),
+            (
+                "limits.distinct_children_per_hour_of_devices",
+                self.limits.distinct_children_per_hour_of_devices.into(),
+                0,
+                100_000,
+            ),
             ("audit.checkpoint_seconds", self.audit.checkpoint_seconds.into(), 1, 3600),
             ("notify.retry_first_seconds", notify.retry_first_seconds.into(), 1, 86_400),
             ("notify.retry_longest_seconds", notify.retry_longest_seconds.into(), 1, 86_400),

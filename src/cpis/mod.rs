@@ -3,6 +3,8 @@
 
 pub mod auditing;
 pub mod calendar;
+pub mod confirm;
+pub mod distinct;
 pub mod ends;
 pub mod gateway;
 pub mod lifecycle;
