@@ -216,7 +216,9 @@ impl Gateway {
         let today = self.calendar.day_of(now);
         let Some(child) = store::person::child(conn, &number)? else { return Ok(None) };
         let withheld = |status| matches!(status, NumberStatus::Invalid | NumberStatus::Retired);
-        if child.restricted || withheld(child.asked.status) || withheld(child.end.status) {
+        // A superseded number at the end has no replacement that may be followed: it was retired.
+        let parted = child.end.status == NumberStatus::Superseded;
+        if child.restricted || parted || withheld(child.asked.status) || withheld(child.end.status) {
             return Ok(None);
         }
         let children = store::child::of_persons(conn, &child.persons)?;

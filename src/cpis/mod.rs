@@ -20,6 +20,7 @@ pub mod organizations;
 pub mod own_record;
 pub mod refusals;
 pub mod register;
+mod retired;
 pub mod silence;
 pub mod subscriptions;
 pub mod succession;

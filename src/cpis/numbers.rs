@@ -136,6 +136,9 @@ impl Gateway {
         if changed != Changed::Done {
             return Ok(changed);
         }
+        if change == NumberChange::Retired {
+            self.part_from_retired(tx, &person, now)?;
+        }
         if let Some(reason) = inactive(change) {
             let replaced_by = replacing.as_ref().map(|by| &by.nhs_number);
             for (authority, number) in self.holders(tx.conn, &[person.id], now)? {
@@ -182,7 +185,7 @@ impl Gateway {
     }
 
     /// The authorities with a record of these persons that would be shown by its dates, each with its own number.
-    fn holders(
+    pub(super) fn holders(
         &self,
         conn: &mut Conn,
         persons: &[i64],
@@ -318,7 +321,7 @@ fn supersede(
 }
 
 /// Under a restriction the state is kept beneath it.
-fn set_standing(conn: &mut Conn, person: &Person, status: NumberStatus) -> Result<(), StoreError> {
+pub(super) fn set_standing(conn: &mut Conn, person: &Person, status: NumberStatus) -> Result<(), StoreError> {
     if person.status == NumberStatus::Restricted {
         person::set_beneath(conn, person.id, Some(status))
     } else {

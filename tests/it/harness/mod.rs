@@ -8,6 +8,7 @@ mod fixtures;
 pub mod mesh;
 pub mod postgres;
 mod raw;
+pub mod statements;
 mod store;
 mod tables;
 pub mod upload;
