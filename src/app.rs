@@ -1,6 +1,7 @@
 //! The program put together: store, keys, rules, HTTP, notifier, checkpoints. Imported by `cli` and the tests only.
 
 mod mesh;
+mod pds;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -45,6 +46,7 @@ use crate::{
     outside::{
         hook::{HookClient, HookFault, HookTimeouts},
         mesh::MeshFault,
+        pds::PdsFault,
         target::Targets,
     },
     store::{
@@ -93,6 +95,8 @@ pub enum StartFault {
     Hooks(#[from] HookFault),
     #[error("mesh: {0}")]
     Mesh(#[from] MeshFault),
+    #[error("pds: {0}")]
+    Pds(#[from] PdsFault),
     #[error("the server stopped: {0}")]
     Server(#[from] std::io::Error),
 }
@@ -160,9 +164,11 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
     let options =
         Options { location, readers: settings.database.readers, process: process.to_owned(), clock: clock.clone() };
     let store = Store::open(options)?;
+    let metrics = Metrics::default();
     let demographics: Arc<dyn Demographics> = match settings.pds.mode {
         PdsMode::Register => Arc::new(Register(store.clone())),
         PdsMode::Off => Arc::new(Off),
+        PdsMode::Fhir => Arc::new(pds::demographics(settings, clock, &metrics)?),
     };
     Ok(Gateway {
         store,
@@ -188,7 +194,7 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             usize::from(settings.upload.batch_records),
             Duration::from_secs(u64::from(settings.upload.wait_seconds)),
         ),
-        metrics: Metrics::default(),
+        metrics,
     })
 }
 

@@ -22,6 +22,11 @@ impl Clock {
         Self(Some(Arc::new(AtomicI64::new(at.timestamp_millis()))))
     }
 
+    /// True of a clock that doesn't go by itself.
+    pub fn stands(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Now, cut to milliseconds: SQLite and PostgreSQL keep different fractions (architecture 1.10).
     pub fn now(&self) -> DateTime<Utc> {
         match &self.0 {

@@ -135,19 +135,51 @@ pub struct LimitSettings {
     pub refuse_over_cap: bool,
 }
 
-/// How NHS numbers are verified (design 9).
+/// How NHS numbers are verified (design 9). All but `mode` is for [`PdsMode::Fhir`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PdsSettings {
     pub mode: PdsMode,
+    /// FHIR base of PDS, without a last slash.
+    pub url: Option<String>,
+    /// Where PDS's authorization server issues access tokens.
+    pub token_url: Option<String>,
+    /// The `aud` of what is sent there; `token_url` when absent.
+    pub audience: Option<String>,
+    /// API key of the application that is registered for PDS.
+    pub api_key: Option<Secret>,
+    /// File that holds the API key instead; white space around it is dropped.
+    pub api_key_file: Option<PathBuf>,
+    /// The application's private RSA key in PEM.
+    pub key_file: Option<PathBuf>,
+    /// The id under which its public key is registered.
+    pub kid: Option<String>,
+    /// CA certificates that PDS's own is judged by (PEM); the machine's when absent.
+    pub authorities: Option<PathBuf>,
+    /// Most requests that this process makes in any second, those tried again among them.
+    pub requests_per_second: u16,
+    /// Most requests under way at the same time.
+    pub concurrency: u16,
+    /// Seconds that one request may take.
+    pub timeout_seconds: u16,
+    /// Seconds until a number's answer is given up, whatever tries are left.
+    pub patience_seconds: u16,
+    /// Requests made about one number before it is given up.
+    pub attempts: u16,
+    /// Requests in a row that must fail for PDS to count as away.
+    pub breaker_failures: u16,
+    /// Seconds that PDS then is left alone, until one request tries it.
+    pub breaker_seconds: u16,
 }
 
 /// Whom the gateway asks about an NHS number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PdsMode {
     /// A local register of demographics.
     Register,
+    /// The national PDS FHIR API.
+    Fhir,
     /// Nobody: modulus 11 only, the birth date as sent.
     Off,
 }
@@ -357,7 +389,24 @@ impl Default for LimitSettings {
 
 impl Default for PdsSettings {
     fn default() -> Self {
-        Self { mode: PdsMode::Register }
+        Self {
+            mode: PdsMode::Register,
+            url: None,
+            token_url: None,
+            audience: None,
+            api_key: None,
+            api_key_file: None,
+            key_file: None,
+            kid: None,
+            authorities: None,
+            requests_per_second: 5,
+            concurrency: 8,
+            timeout_seconds: 10,
+            patience_seconds: 30,
+            attempts: 4,
+            breaker_failures: 5,
+            breaker_seconds: 30,
+        }
     }
 }
 
@@ -468,19 +517,6 @@ fn zone_name<S: Serializer>(zone: &Tz, serializer: S) -> Result<S::Ok, S::Error>
 fn zone_by_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tz, D::Error> {
     let name = String::deserialize(deserializer)?;
     name.parse().map_err(|_| serde::de::Error::custom("is not an IANA time zone such as \"Europe/London\""))
-}
-
-impl<'de> Deserialize<'de> for PdsMode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "register" => Ok(Self::Register),
-            "off" => Ok(Self::Off),
-            "fhir" => Err(serde::de::Error::custom(
-                "\"fhir\" (the national PDS FHIR API) is not supported by this version: use \"register\" or \"off\"",
-            )),
-            _ => Err(serde::de::Error::custom("must be \"register\" or \"off\"")),
-        }
-    }
 }
 
 #[cfg(test)]

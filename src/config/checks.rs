@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{IssuerSettings, Settings};
+use super::{IssuerSettings, PdsMode, Settings};
 
 impl Settings {
     /// Appends one sentence for each breach.
@@ -15,6 +15,9 @@ impl Settings {
         self.check_issuers(faults);
         if self.mesh.enabled {
             self.check_mesh(faults);
+        }
+        if self.pds.mode == PdsMode::Fhir {
+            self.check_pds(faults);
         }
         if self.sandbox {
             self.check_sandbox(faults);
@@ -103,6 +106,13 @@ impl Settings {
                 0,
                 100_000,
             ),
+            ("pds.requests_per_second", self.pds.requests_per_second.into(), 1, 1000),
+            ("pds.concurrency", self.pds.concurrency.into(), 1, 256),
+            ("pds.timeout_seconds", self.pds.timeout_seconds.into(), 1, 60),
+            ("pds.patience_seconds", self.pds.patience_seconds.into(), 1, 600),
+            ("pds.attempts", self.pds.attempts.into(), 1, 10),
+            ("pds.breaker_failures", self.pds.breaker_failures.into(), 1, 1000),
+            ("pds.breaker_seconds", self.pds.breaker_seconds.into(), 1, 3600),
             ("audit.checkpoint_seconds", self.audit.checkpoint_seconds.into(), 1, 3600),
             ("notify.retry_first_seconds", notify.retry_first_seconds.into(), 1, 86_400),
             ("notify.retry_longest_seconds", notify.retry_longest_seconds.into(), 1, 86_400),
@@ -199,6 +209,45 @@ impl Settings {
         }
         if !self.sandbox && mesh.poll_seconds.is_some_and(|seconds| seconds < 300) {
             fault("poll_seconds: MESH asks for at most one look in five minutes: at least 300 outside the sandbox");
+        }
+    }
+
+    fn check_pds(&self, faults: &mut Vec<String>) {
+        let pds = &self.pds;
+        let mut fault = |text: &str| faults.push(format!("pds.{text}"));
+        for (name, url, example) in [
+            ("url", &pds.url, "https://api.service.nhs.uk/personal-demographics/FHIR/R4"),
+            ("token_url", &pds.token_url, "https://api.service.nhs.uk/oauth2/token"),
+        ] {
+            match url.as_deref().map(|url| (url, reqwest::Url::parse(url))) {
+                None => fault(&format!("{name}: is needed for mode \"fhir\", e.g. \"{example}\"")),
+                Some((_, Ok(url))) if !url.username().is_empty() || url.password().is_some() => {
+                    fault(&format!("{name}: must hold no user name or password"));
+                }
+                Some((text, Ok(url))) if url.query().is_some() || url.fragment().is_some() || text.ends_with('/') => {
+                    fault(&format!("{name}: must end with its path, without a last slash, e.g. \"{example}\""));
+                }
+                Some((_, Ok(url))) if url.scheme() == "https" || (self.sandbox && url.scheme() == "http") => {}
+                Some(_) => fault(&format!("{name}: must be https:// (http:// in the sandbox only)")),
+            }
+        }
+        if pds.audience.as_deref().is_some_and(|audience| audience.trim().is_empty()) {
+            fault("audience: must not be empty; without it, it is token_url");
+        }
+        if pds.api_key.is_some() == pds.api_key_file.is_some() {
+            fault("api_key: give exactly one of api_key and api_key_file");
+        }
+        if pds.api_key.as_ref().is_some_and(|key| key.expose().trim().is_empty()) {
+            fault("api_key: must not be empty");
+        }
+        if pds.key_file.is_none() {
+            fault("key_file: is needed: the application's private RSA key (PEM)");
+        }
+        if !pds.kid.as_deref().is_some_and(|kid| !kid.is_empty() && kid.bytes().all(|byte| byte.is_ascii_graphic())) {
+            fault("kid: is needed: the id under which the public key is registered, without spaces");
+        }
+        if pds.timeout_seconds > pds.patience_seconds {
+            fault("timeout_seconds: must not be over pds.patience_seconds");
         }
     }
 

@@ -109,8 +109,7 @@ impl Gateway {
         let cap = cap_of(&self.limits, &caller.author).filter(|_| self.limits.refuse_over_cap);
         let Some(cap) = cap else { return Ok(false) };
         let (hour, author) = (hour_of(now), caller.author_key());
-        Ok(!store::asked::is_kept(conn, hour, &author, child)?
-            && store::asked::is_over(conn, hour, &author, cap - 1)?)
+        Ok(!store::asked::is_kept(conn, hour, &author, child)? && store::asked::is_over(conn, hour, &author, cap - 1)?)
     }
 
     /// Tells the operator of what was counted, once it is durable, and refuses what is over the cap.

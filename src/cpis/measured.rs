@@ -30,18 +30,21 @@ const OLD_CHECKPOINT: TimeDelta = TimeDelta::hours(24);
 impl Gateway {
     /// The gauges at this moment. When the store can't be read, only that.
     pub async fn measured(&self) -> Vec<Sample> {
-        let waiting = Sample::new(&metrics::WRITER_WAITING, &[], count(self.store.waiting_changes()));
-        match self.measured_in_store().await {
-            Ok(mut samples) => {
+        let mut samples = self.demographics.measured();
+        samples.push(Sample::new(&metrics::WRITER_WAITING, &[], count(self.store.waiting_changes())));
+        let up = match self.measured_in_store().await {
+            Ok(measured) => {
+                samples.extend(measured);
                 samples.extend(self.measured_lifecycle().await);
-                samples.extend([waiting, Sample::new(&metrics::STORE_UP, &[], 1.0)]);
-                samples
+                1.0
             }
             Err(error) => {
                 tracing::warn!(%error, "the metrics could not be measured");
-                vec![waiting, Sample::new(&metrics::STORE_UP, &[], 0.0)]
+                0.0
             }
-        }
+        };
+        samples.push(Sample::new(&metrics::STORE_UP, &[], up));
+        samples
     }
 
     async fn measured_lifecycle(&self) -> Vec<Sample> {
@@ -99,18 +102,26 @@ impl Gateway {
         Ok(read.await?)
     }
 
-    /// What the service depends on that is in the store or reached through it.
+    /// What the service depends on that is in the store or reached through it, and PDS if that is asked.
     pub fn dependencies(&self) -> Vec<Dependency> {
         let store = self.clone();
         let checkpoints = self.clone();
         let notifications = self.clone();
         let authorities = self.clone();
-        vec![
+        let mut dependencies = vec![
             Dependency::new("store", true, move || store.clone().check_store()),
             Dependency::new("audit", false, move || checkpoints.clone().check_audit()),
             Dependency::new("notifications", false, move || notifications.clone().check_notifications()),
             Dependency::new("authorities", false, move || authorities.clone().check_authorities()),
-        ]
+        ];
+        if self.demographics.health().is_some() {
+            let demographics = self.demographics.clone();
+            dependencies.push(Dependency::new("pds", false, move || {
+                let found = demographics.health();
+                async move { found.unwrap_or((Health::Pass, String::new())) }
+            }));
+        }
+        dependencies
     }
 
     async fn check_store(self) -> (Health, String) {

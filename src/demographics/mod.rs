@@ -1,4 +1,6 @@
-//! Who an NHS number belongs to: the local register, or nobody (`pds.mode`). The national PDS is the third.
+//! Who an NHS number belongs to (`pds.mode`): by the local register, by the national PDS, or asked of nobody.
+
+mod pds;
 
 use futures_util::future::BoxFuture;
 
@@ -6,9 +8,13 @@ use crate::{
     cpis::types::{
         NhsNumber,
         child::{Trace, Urgency},
+        health::Health,
     },
     store::{Store, register},
+    telemetry::metrics::Sample,
 };
+
+pub use pds::{Pds, observer as pds_observer};
 
 /// Demographics could not be asked; the whole file is to be sent again (CPF05).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +33,16 @@ pub trait Demographics: Send + Sync {
     /// True of the local register: what it says of stored numbers can be compared at any time.
     fn is_register(&self) -> bool {
         false
+    }
+
+    /// How it is, and what was found, if it can be away by itself.
+    fn health(&self) -> Option<(Health, String)> {
+        None
+    }
+
+    /// Its gauges at this moment.
+    fn measured(&self) -> Vec<Sample> {
+        Vec::new()
     }
 }
 

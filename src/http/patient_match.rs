@@ -170,7 +170,8 @@ fn described(resource: &Value, at: &str, issues: &mut Vec<Issue>) -> Option<(Nhs
 /// The one NHS number that the Patient names.
 fn number(patient: &Patient) -> Result<NhsNumber, Issue> {
     let mut numbers = patient.identifier.iter().filter_map(|identifier| identifier.value_of(system::NHS_NUMBER));
-    let text = "Give the NHS number to be confirmed as one identifier with the system https://fhir.nhs.uk/Id/nhs-number.";
+    let text =
+        "Give the NHS number to be confirmed as one identifier with the system https://fhir.nhs.uk/Id/nhs-number.";
     match (numbers.next(), numbers.next()) {
         (Some(number), None) => NhsNumber::parse(number).map_err(|fault| {
             let text = format!("Invalid NHS number: {fault}.");

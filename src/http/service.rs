@@ -93,7 +93,7 @@ impl Service {
     /// Whether numbers are traced here.
     pub fn verification(&self) -> Verification {
         match self.settings.pds_mode {
-            PdsMode::Register => Verification::Verified,
+            PdsMode::Register | PdsMode::Fhir => Verification::Verified,
             PdsMode::Off => Verification::NotTraced,
         }
     }

@@ -317,7 +317,7 @@ async fn discard(response: &mut reqwest::Response) {
 
 /// `Retry-After` as seconds or as an HTTP date (RFC 9110 10.2.3). A date counts from the answer's own `Date` where there
 /// is one, so that the clocks need not agree; a date that has passed is zero.
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok().map(Duration::from_secs);

@@ -4,7 +4,9 @@
 //!   beforehand what it would refuse.
 //! - [`target::Targets`] says which addresses may be connected to.
 //! - [`mesh::MeshClient`] is one mailbox of NHS England's message exchange.
+//! - [`pds::PdsClient`] asks the national PDS whom an NHS number belongs to.
 
 pub mod hook;
 pub mod mesh;
+pub mod pds;
 pub mod target;

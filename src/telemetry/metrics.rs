@@ -76,6 +76,12 @@ metrics! {
     CHECKPOINT_AGE_SECONDS: Gauge "cpis_audit_checkpoint_age_seconds" [] "Age of the audit's newest checkpoint, in seconds; there is one every few seconds while there is traffic.";
     SILENT_AUTHORITIES: Gauge "cpis_silent_authorities" [] "Active local authorities of which no change was applied for lifecycle.silent_hours. Worry when it is not 0.";
     OVERDUE_REFUSALS: Gauge "cpis_refused_records_overdue" [] "Records that were refused over lifecycle.remind_days ago and not loaded since.";
+    PDS_REQUESTS: Counter "cpis_pds_requests" ["outcome"] "Requests to PDS about a number by outcome: found, superseded, invalidated, unknown, restricted, not-a-number; unreachable, failing, busy, refused, unreadable are failures. Worry about refused (credentials) and unreadable.";
+    PDS_SECONDS: Histogram "cpis_pds_seconds" [] "How long a request to PDS took, without the wait for its turn.";
+    PDS_TOKENS: Counter "cpis_pds_tokens" ["result"] "Access tokens asked for at PDS: issued, failed. Worry when failed grows.";
+    PDS_AWAY: Gauge "cpis_pds_away" [] "1 while PDS failed too often lately and is left alone by this process, else 0. Uploads get CPF05 meanwhile. Worry when it is not 0.";
+    PDS_UNDER_WAY: Gauge "cpis_pds_under_way" [] "Requests to PDS of this process that wait for their answer.";
+    PDS_WAITING: Gauge "cpis_pds_waiting" ["urgency"] "Requests to PDS of this process that wait for their turn, by urgency: caller, file, background. Worry when caller stays over 0.";
     STORE_UP: Gauge "cpis_store_up" [] "1 when the store could be read for this exposition, else 0, and the other gauges are left out.";
 }
 

@@ -42,10 +42,13 @@ fn assert_match(reply: &Reply, child: &Child) {
     assert_eq!(reply.total(), 1, "{}", reply.text);
     let entries = reply.json["entry"].as_array().unwrap();
     assert_eq!(entries.len(), 1, "{}", reply.text);
-    assert_eq!(entries[0]["search"], json!({
-        "extension": [{"url": "http://hl7.org/fhir/StructureDefinition/match-grade", "valueCode": "certain"}],
-        "mode": "match", "score": 1,
-    }));
+    assert_eq!(
+        entries[0]["search"],
+        json!({
+            "extension": [{"url": "http://hl7.org/fhir/StructureDefinition/match-grade", "valueCode": "certain"}],
+            "mode": "match", "score": 1,
+        })
+    );
     let patient = &entries[0]["resource"];
     assert_eq!((&patient["resourceType"], &patient["id"]), (&json!("Patient"), &json!(child.nhs())));
     let status = &patient["identifier"][0]["extension"][0]["valueCodeableConcept"]["coding"][0]["code"];
@@ -297,7 +300,11 @@ async fn it_is_offered_only_where_numbers_are_traced() {
         let metadata = app.anonymous().get("/metadata").await;
         let description = app.anonymous().get("//openapi.json").await;
         for text in [&metadata.text, &description.text] {
-            assert_eq!(text.contains("Patient/$match") || text.contains("OperationDefinition/cpis-match"), offered, "{mode:?}");
+            assert_eq!(
+                text.contains("Patient/$match") || text.contains("OperationDefinition/cpis-match"),
+                offered,
+                "{mode:?}"
+            );
         }
         let reply = app.clinician().post(PATH, &about(bare(&child(1)))).await;
         if offered {

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use crate::{
     api_pages::shown::without_token_tails,
-    harness::{Backend, CPP, Child, LAC, Reply, Request, TestApp, bundle, child, on_both_stores, statements,
-              upload::{entry, with, with_local_id}},
+    harness::{
+        Backend, CPP, Child, LAC, Reply, Request, TestApp, bundle, child, on_both_stores, statements,
+        upload::{entry, with, with_local_id},
+    },
     notify::{Receiver, pump, wanted},
 };
 
@@ -39,8 +41,10 @@ struct World {
 
 async fn inactive(app: &TestApp, number: &NhsNumber, reason: &str, by: Option<&NhsNumber>) {
     let mut said = vec![json!({"name": "reason", "valueCode": reason})];
-    said.extend(by.map(|by| json!({"name": "replacedBy",
-        "valueIdentifier": {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": by.as_str()}})));
+    said.extend(by.map(|by| {
+        json!({"name": "replacedBy",
+        "valueIdentifier": {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": by.as_str()}})
+    }));
     let path = format!("/Patient/{}/$inactive", number.as_str());
     let reply = app.administrator().post(&path, &json!({"resourceType": "Parameters", "parameter": said})).await;
     assert_eq!(reply.status, 202, "{}", reply.text);
@@ -65,8 +69,11 @@ impl World {
         let mut subscriptions = Vec::new();
         for ods in ["Z9A", "Z9B"] {
             for topic in ["cpis-access", "cpis-inactive-nhs-number", "cpis-record-ended"] {
-                let asked = with(wanted(&app, &format!("{}/{ods}", hook.base)), "/criteria",
-                                 json!(format!("{}/SubscriptionTopic/{topic}", app.base)));
+                let asked = with(
+                    wanted(&app, &format!("{}/{ods}", hook.base)),
+                    "/criteria",
+                    json!(format!("{}/SubscriptionTopic/{topic}", app.base)),
+                );
                 let reply = app.authority(ods).post("/Subscription", &asked).await;
                 assert_eq!(reply.status, 201, "{}", reply.text);
                 subscriptions.push((ods, reply.json["id"].as_str().unwrap().to_owned()));
@@ -103,7 +110,9 @@ impl World {
         for path in [
             format!("/CareTeam?patient:identifier={nhs_number}"),
             format!("/CarePlan?patient:identifier={nhs_number}"),
-            format!("/Flag?patient:identifier={nhs_number}&_include=Flag:patient&_include=Flag:author&_revinclude:iterate=AuditEvent:patient"),
+            format!(
+                "/Flag?patient:identifier={nhs_number}&_include=Flag:patient&_include=Flag:author&_revinclude:iterate=AuditEvent:patient"
+            ),
             format!("/PatientFlag?patient={nhs}&code=child-protection-information-system-flag"),
             format!("/Patient?identifier={nhs_number}"),
             format!("/Patient/{nhs}"),
@@ -113,8 +122,12 @@ impl World {
             keep(format!("clinician {path}"), Box::pin(app.clinician().get(&path))).await;
         }
         for path in [
-            format!("/Flag?patient={nhs}"), format!("/Patient?identifier={nhs_number}"), format!("/Patient/{nhs}"),
-            format!("/Patient/{nhs}/_history"), format!("/Patient/{nhs}/_history/1"), format!("/AuditEvent?patient={nhs}"),
+            format!("/Flag?patient={nhs}"),
+            format!("/Patient?identifier={nhs_number}"),
+            format!("/Patient/{nhs}"),
+            format!("/Patient/{nhs}/_history"),
+            format!("/Patient/{nhs}/_history/1"),
+            format!("/AuditEvent?patient={nhs}"),
         ] {
             keep(format!("{authority} {path}"), Box::pin(app.authority(authority).get(&path))).await;
         }
@@ -299,13 +312,16 @@ fn clinician<'a>(app: &'a TestApp, user: &str) -> Request<'a> {
 
 /// A number is current again: the way by which a merge is undone.
 async fn unmerged(app: &TestApp, child: &Child) {
-    let (register, entry) = (&app.app.gateway, cpis_gateway::cpis::types::child::RegisterEntry {
-        nhs_number: child.number,
-        demographics: child.demographics(),
-        status: NumberStatus::Current,
-        replaced_by: None,
-        deceased: false,
-    });
+    let (register, entry) = (
+        &app.app.gateway,
+        cpis_gateway::cpis::types::child::RegisterEntry {
+            nhs_number: child.number,
+            demographics: child.demographics(),
+            status: NumberStatus::Current,
+            replaced_by: None,
+            deceased: false,
+        },
+    );
     register.set_register_entries(vec![entry]).await.unwrap();
 }
 

@@ -6,6 +6,7 @@ mod call;
 mod database;
 mod fixtures;
 pub mod mesh;
+pub mod pds;
 pub mod postgres;
 mod raw;
 pub mod statements;
