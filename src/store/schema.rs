@@ -355,6 +355,21 @@ diesel::table! {
 }
 
 diesel::table! {
+    asked_child (hour, author_key, child) {
+        hour -> BigInt,
+        author_key -> Text,
+        child -> Text,
+    }
+}
+
+diesel::table! {
+    asked_alert (hour, author_key) {
+        hour -> BigInt,
+        author_key -> Text,
+    }
+}
+
+diesel::table! {
     lease (name) {
         name -> Text,
         holder -> Text,
@@ -438,6 +453,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     mesh_contact,
     subscription,
     delivery,
+    asked_child,
+    asked_alert,
     lease,
     audit_chain,
     audit_event,
