@@ -127,6 +127,12 @@ pub struct UploadSettings {
 pub struct LimitSettings {
     /// Largest request body in bytes, but for an upload's.
     pub body_bytes: u64,
+    /// Different children that a user may ask for within an hour before an alert is raised; 0: no cap.
+    pub distinct_children_per_hour: u32,
+    /// The same of an unattended client.
+    pub distinct_children_per_hour_of_devices: u32,
+    /// Refuse further children over these caps.
+    pub refuse_over_cap: bool,
 }
 
 /// How NHS numbers are verified (design 9). All but `mode` is for [`PdsMode::Fhir`].
@@ -164,6 +170,8 @@ pub struct PdsSettings {
     pub breaker_failures: u16,
     /// Seconds that PDS then is left alone, until one request tries it.
     pub breaker_seconds: u16,
+    /// Days in which each stored number with a visible plan is traced again, with the national PDS; 0 never.
+    pub retrace_days: u16,
 }
 
 /// Whom the gateway asks about an NHS number.
@@ -372,7 +380,12 @@ impl Default for UploadSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { body_bytes: 1 << 20 }
+        Self {
+            body_bytes: 1 << 20,
+            distinct_children_per_hour: 100,
+            distinct_children_per_hour_of_devices: 0,
+            refuse_over_cap: false,
+        }
     }
 }
 
@@ -395,6 +408,7 @@ impl Default for PdsSettings {
             attempts: 4,
             breaker_failures: 5,
             breaker_seconds: 30,
+            retrace_days: 7,
         }
     }
 }

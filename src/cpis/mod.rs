@@ -3,6 +3,8 @@
 
 pub mod auditing;
 pub mod calendar;
+pub mod confirm;
+pub mod distinct;
 pub mod ends;
 pub mod gateway;
 pub mod lifecycle;
@@ -12,15 +14,19 @@ pub mod look_up;
 pub mod matching;
 pub mod measured;
 pub mod mesh;
+mod news;
 pub mod notifications;
 pub mod numbers;
 pub mod organizations;
 pub mod own_record;
 pub mod refusals;
 pub mod register;
+mod retired;
+pub mod retrace;
 pub mod silence;
 pub mod subscriptions;
 pub mod succession;
+pub mod trace;
 pub mod types;
 pub mod upload;
 pub mod verify;
