@@ -344,7 +344,7 @@ fn pds_needs_all_that_it_cannot_guess() {
         Ok(_) => Vec::new(),
         Err(fault) => fault.faults().iter().filter(|f| f.starts_with("pds.")).cloned().collect::<Vec<String>>(),
     };
-    assert_eq!(of_pds(enough(false, "https://pds.example.org/FHIR/R4")), [String::new(); 0]);
+    assert_eq!(of_pds(enough(false, "https://pds.example.org/FHIR/R4")), Vec::<String>::new());
     let settings = enough(true, "http://127.0.0.1:1/FHIR/R4").unwrap();
     assert!(!format!("{settings:?}{}", settings.redacted_toml().unwrap()).contains("hunter"));
     for url in [

@@ -341,7 +341,7 @@ async fn read(request: HttpRequest, number: web::Path<String>, inner: Data<Inner
     let Some(token) = header("Authorization").strip_prefix("Bearer ") else {
         return denied("Missing Authorization header");
     };
-    if !lock(&inner.tokens).get(token).is_some_and(|ends| now < *ends) {
+    if lock(&inner.tokens).get(token).is_none_or(|ends| now >= *ends) {
         return denied("Invalid Access Token");
     }
     let request_id = header("X-Request-ID").to_owned();

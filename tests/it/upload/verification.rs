@@ -14,7 +14,7 @@ use cpis_gateway::{
         upload::{FileWriter, WrittenFile},
     },
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     harness::{
