@@ -10,7 +10,7 @@
 //! what authorities send each day is not asked for twice. From then on the pace is twice the even one. At most all numbers
 //! are before it in that queue, so its turn comes within another half: each number is traced at least once in nine tenths of
 //! the period, however they bunch together. A round traces no more than what the pace grants for the time since the last one,
-//! nor for more than an hour: after a stop nobody is flooded.
+//! nor for more than an hour, or one number: after a stop nobody is flooded.
 //!
 //! All state is in the database. A process claims the numbers of a batch for [`CLAIM`]; another may have them when that is
 //! over, and by then the first has stopped to ask.
@@ -53,7 +53,7 @@ const MOST_FAILED: usize = 3;
 const GRANTED_FOR: TimeDelta = TimeDelta::hours(1);
 
 /// What tracing numbers again came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retraced {
     /// Numbers about which demographics answered.
     pub traced: usize,
@@ -75,7 +75,8 @@ pub struct Retraced {
 }
 
 impl Retraced {
-    fn add(&mut self, other: Self) {
+    /// Adds what another part came to.
+    pub fn add(&mut self, other: Self) {
         self.traced += other.traced;
         self.superseded += other.superseded;
         self.invalid += other.invalid;

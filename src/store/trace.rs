@@ -105,8 +105,10 @@ pub fn claim(
     let free = || person::table.filter(person::claimed_ms.is_null().or(person::claimed_ms.lt(now_ms)));
     let ids: Vec<i64> = match choice {
         Choice::Oldest { traced_by_ms, period_ms, numbers, most_ms } => {
-            let from_ms = granted_ms.clamp(now_ms - most_ms, now_ms);
             let rate = numbers.max(1).saturating_mul(2);
+            // At least as long as one number takes: else few numbers would never be granted one.
+            let most_ms = most_ms.max(period_ms / rate + 1);
+            let from_ms = granted_ms.clamp(now_ms - most_ms, now_ms);
             let granted = (now_ms - from_ms).saturating_mul(rate) / period_ms.max(1);
             let ids: Vec<i64> = free()
                 .filter(person::retrace_ms.le(traced_by_ms))

@@ -31,6 +31,7 @@ mod search;
 mod store_parity;
 mod subscriptions;
 mod told;
+mod tracing;
 mod two_authorities;
 mod upload;
 mod validate;
