@@ -33,6 +33,8 @@ struct Run {
     done: Retraced,
     /// Somebody pressed Ctrl-C.
     stopped: bool,
+    /// Numbers that are still to be traced.
+    left: i64,
 }
 
 impl Trace {
@@ -57,9 +59,10 @@ impl Trace {
 
 /// Part after part, until there are no more, demographics are away, or Ctrl-C: then the part under way is done first.
 async fn run(gateway: &Gateway, since: DateTime<Utc>) -> anyhow::Result<Run> {
-    let bar = ProgressBar::new(u64::try_from(gateway.traced_before(since).await?).unwrap_or(0));
+    let (numbers, _) = gateway.traced_before(since).await?;
+    let bar = ProgressBar::new(u64::try_from(numbers).unwrap_or(0));
     bar.set_style(ProgressStyle::with_template("Tracing {pos} of {len} numbers {bar:40} {eta}")?);
-    let mut ran = Run { since, done: Retraced::default(), stopped: false };
+    let mut ran = Run { since, done: Retraced::default(), stopped: false, left: 0 };
     let stop = tokio::signal::ctrl_c();
     tokio::pin!(stop);
     let mut after = 0;
@@ -79,13 +82,14 @@ async fn run(gateway: &Gateway, since: DateTime<Utc>) -> anyhow::Result<Run> {
         after = last;
     }
     bar.finish_and_clear();
+    (_, ran.left) = gateway.traced_before(since).await?;
     Ok(ran)
 }
 
 impl Run {
     /// Every number was traced.
     fn is_whole(&self) -> bool {
-        !self.stopped && !self.done.unavailable && self.done.failed == 0
+        !self.stopped && !self.done.unavailable && self.left == 0
     }
 
     fn told(&self, as_json: bool) -> String {
@@ -96,7 +100,7 @@ impl Run {
                 "since": since, "whole": self.is_whole(), "stopped": self.stopped, "unavailable": done.unavailable,
                 "traced": done.traced, "superseded": done.superseded, "invalid": done.invalid,
                 "restricted": done.restricted, "unknown": done.unknown, "changed": done.changed,
-                "changed_birth_dates": done.changed_birth_dates, "failed": done.failed, "left_out": done.left_out,
+                "changed_birth_dates": done.changed_birth_dates, "failed": done.failed, "left": self.left, "left_out": done.left_out,
             });
             return format!("{told}\n");
         }
@@ -115,8 +119,12 @@ impl Run {
             ));
         } else if self.stopped {
             text.push_str(&format!("Stopped; what was traced is stored. To {again}"));
-        } else if *failed > 0 {
-            text.push_str(&format!("{failed} numbers could not be traced; the log says why. In ten minutes {again}"));
+        } else if self.left > 0 {
+            text.push_str(&format!(
+                "{} numbers are left: {failed} failed, and the log says why; the others a gateway is tracing, or they failed \
+                 there lately. In an hour {again}",
+                self.left
+            ));
         }
         text
     }
@@ -129,7 +137,7 @@ mod tests {
     #[test]
     fn what_is_left_is_told_with_how_to_go_on() {
         let done = Retraced { traced: 120, changed: 2, failed: 16, unavailable: true, ..Retraced::default() };
-        let mut ran = Run { since: "2026-11-23T12:00:00Z".parse().unwrap(), done, stopped: false };
+        let mut ran = Run { since: "2026-11-23T12:00:00Z".parse().unwrap(), done, stopped: false, left: 16 };
         assert!(!ran.is_whole());
         let told = ran.told(false);
         assert!(told.starts_with("120 numbers traced: 0 superseded"), "{told}");
@@ -137,6 +145,8 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&ran.told(true)).unwrap();
         assert_eq!((&json["whole"], &json["failed"], &json["since"]), (&json!(false), &json!(16), &json!("2026-11-23T12:00:00Z")));
         ran.done = Retraced { traced: 3, ..Retraced::default() };
+        assert!(!ran.is_whole() && ran.told(false).contains("16 numbers are left"));
+        ran.left = 0;
         assert!(ran.is_whole() && !ran.told(false).contains("--since"));
         ran.stopped = true;
         assert!(!ran.is_whole() && ran.told(false).contains("--since"));

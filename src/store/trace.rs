@@ -79,7 +79,7 @@ pub enum Choice {
         period_ms: i64,
         /// Numbers that are traced again.
         numbers: i64,
-        /// What was left of the pace longer ago than this is lost.
+        /// What the pace granted longer ago than this, and than one number takes, is lost.
         most_ms: i64,
     },
     /// Every stored number, by key: those after `after` that were traced before `since_ms`.
@@ -106,8 +106,8 @@ pub fn claim(
     let ids: Vec<i64> = match choice {
         Choice::Oldest { traced_by_ms, period_ms, numbers, most_ms } => {
             let rate = numbers.max(1).saturating_mul(2);
-            // At least as long as one number takes: else few numbers would never be granted one.
-            let most_ms = most_ms.max(period_ms / rate + 1);
+            // And what one number takes: else few numbers would never be granted one.
+            let most_ms = most_ms.saturating_add(period_ms / rate + 1);
             let from_ms = granted_ms.clamp(now_ms - most_ms, now_ms);
             let granted = (now_ms - from_ms).saturating_mul(rate) / period_ms.max(1);
             let ids: Vec<i64> = free()
@@ -145,14 +145,13 @@ fn lock_pace(conn: &mut Conn, now_ms: i64) -> Result<i64, StoreError> {
     Ok(pace::table.find(PACE).select(pace::granted_ms).first(conn)?)
 }
 
-/// Gives up claims.
+/// Gives up claims, or has nobody claim these numbers until an instant.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn release(conn: &mut Conn, ids: &[i64]) -> Result<(), StoreError> {
-    let none: Option<i64> = None;
+pub fn release(conn: &mut Conn, ids: &[i64], until_ms: Option<i64>) -> Result<(), StoreError> {
     diesel::update(person::table.filter(person::id.eq_any(ids.to_vec())))
-        .set(person::claimed_ms.eq(none))
+        .set(person::claimed_ms.eq(until_ms))
         .execute(conn)?;
     Ok(())
 }
@@ -174,12 +173,14 @@ pub fn count(conn: &mut Conn) -> Result<i64, StoreError> {
     Ok(person::table.filter(person::retrace_ms.is_not_null()).count().get_result(conn)?)
 }
 
-/// Stored numbers that were last traced before an instant.
+/// Stored numbers that were last traced before an instant: all of them, and those that are traced again.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn count_before(conn: &mut Conn, since_ms: i64) -> Result<i64, StoreError> {
-    Ok(person::table.filter(person::traced_ms.lt(since_ms)).count().get_result(conn)?)
+pub fn count_before(conn: &mut Conn, since_ms: i64) -> Result<(i64, i64), StoreError> {
+    let before = || person::table.filter(person::traced_ms.lt(since_ms));
+    let again = before().filter(person::retrace_ms.is_not_null());
+    Ok((before().count().get_result(conn)?, again.count().get_result(conn)?))
 }
 
 /// How far tracing again has come.

@@ -24,7 +24,7 @@ fn born(pds: &PdsStandIn, child: &Child, birth_date: &str) {
 async fn trace(app: &TestApp) {
     app.clock.advance(TimeDelta::minutes(1));
     let part = app.app.gateway.retrace_all(0, app.clock.now()).await.expect("a part");
-    assert!(!part.done.unavailable && part.done.failed == 0, "{part:?}");
+    assert_eq!((part.done.traced, part.done.failed), (1, 0), "{part:?}");
 }
 
 async fn end(app: &TestApp, child: &Child) -> Option<Value> {

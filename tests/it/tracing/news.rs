@@ -154,7 +154,7 @@ on_both_stores! {
             on_record(&app, &pds, child, &[("Z9A", CPP, START, None)]).await;
         }
         administrator_says(&app, &held, "invalidated").await;
-        administrator_says(&app, &kept, "restricted").await;
+        administrator_says(&app, &kept, "invalidated").await;
         // Neither the unchanged answer nor news of something else takes it back.
         let mut dead = patient(&kept);
         dead["deceasedDateTime"] = json!("2026-11-01");
