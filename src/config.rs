@@ -127,6 +127,12 @@ pub struct UploadSettings {
 pub struct LimitSettings {
     /// Largest request body in bytes, but for an upload's.
     pub body_bytes: u64,
+    /// Different children that a user may ask for within an hour before an alert is raised; 0: no cap.
+    pub distinct_children_per_hour: u32,
+    /// The same of an unattended client.
+    pub distinct_children_per_hour_of_devices: u32,
+    /// Refuse further children over these caps.
+    pub refuse_over_cap: bool,
 }
 
 /// How NHS numbers are verified (design 9). All but `mode` is for [`PdsMode::Fhir`].
@@ -374,7 +380,12 @@ impl Default for UploadSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { body_bytes: 1 << 20 }
+        Self {
+            body_bytes: 1 << 20,
+            distinct_children_per_hour: 100,
+            distinct_children_per_hour_of_devices: 0,
+            refuse_over_cap: false,
+        }
     }
 }
 

@@ -99,6 +99,13 @@ impl Settings {
             ("upload.answer_within_seconds", self.upload.answer_within_seconds.into(), 0, 300),
             ("upload.refused_kept_days", self.upload.refused_kept_days.into(), 0, 3650),
             ("limits.body_bytes", self.limits.body_bytes, 16 << 10, 64 << 20),
+            ("limits.distinct_children_per_hour", self.limits.distinct_children_per_hour.into(), 0, 100_000),
+            (
+                "limits.distinct_children_per_hour_of_devices",
+                self.limits.distinct_children_per_hour_of_devices.into(),
+                0,
+                100_000,
+            ),
             ("pds.requests_per_second", self.pds.requests_per_second.into(), 1, 1000),
             ("pds.concurrency", self.pds.concurrency.into(), 1, 256),
             ("pds.timeout_seconds", self.pds.timeout_seconds.into(), 1, 60),

@@ -44,7 +44,12 @@ fn every_setting() -> Settings {
             answer_within_seconds: 1,
             refused_kept_days: 1,
         },
-        limits: LimitSettings { body_bytes: 1 },
+        limits: LimitSettings {
+            body_bytes: 1,
+            distinct_children_per_hour: 1,
+            distinct_children_per_hour_of_devices: 1,
+            refuse_over_cap: true,
+        },
         pds: PdsSettings {
             mode: PdsMode::Fhir,
             url: Some("https://d".into()),
@@ -62,6 +67,7 @@ fn every_setting() -> Settings {
             attempts: 1,
             breaker_failures: 1,
             breaker_seconds: 1,
+            retrace_days: 1,
         },
         auth: AuthSettings { issuers: vec![file_issuer] },
         audit: AuditSettings { signing_key: Some("k".into()), checkpoint_seconds: 1 },

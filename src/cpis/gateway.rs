@@ -50,6 +50,10 @@ pub enum Error {
     /// Another change of the same authority was under way for too long. Nothing was stored.
     #[error("another change of the authority is under way")]
     Occupied,
+    /// The caller asked for more different children within the hour than it may; audited. The next hour begins in so many
+    /// seconds.
+    #[error("too many different children were asked for")]
+    OverCap { seconds: i64 },
 }
 
 impl From<StoreError> for Error {

@@ -77,6 +77,7 @@ impl Gateway {
         }
         done.alerts = self.alert_of_silence(terms).await?.len();
         done.shown_again = self.show_refusals_again(terms).await?;
+        self.forget_counted_children(terms).await?;
         Ok(done)
     }
 

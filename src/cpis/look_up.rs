@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{
+    distinct::Counted,
     gateway::{Error, Gateway},
     listing,
     silence::last_confirmed,
@@ -47,6 +48,19 @@ pub struct LookUp {
     pub context: RequestContext,
 }
 
+impl LookUp {
+    /// What is audited of it, before anything is known of the child.
+    fn event(&self) -> RequestEvent {
+        let mut event = RequestEvent::new(self.interaction, &self.caller, &self.context);
+        event.access = Some(self.kind);
+        event.entity.clone_from(&self.entity);
+        if let Subject::Number(asked) = self.subject {
+            event.patient = Some(asked);
+        }
+        event
+    }
+}
+
 impl Gateway {
     /// Looks a child up. `None`: there is nothing that this caller may see under that plan's id.
     /// When this returns, the audit is durable.
@@ -60,16 +74,46 @@ impl Gateway {
         };
         let gateway = self.clone();
         let begun = Instant::now();
-        let found =
-            self.store.write(number.into_iter().collect(), move |tx| gateway.look_up_in(tx, &ask, number)).await;
-        let outcome = match &found {
-            Ok(Some(found)) if found.on_record() => "found",
+        let caller = ask.caller.clone();
+        let looked = self
+            .store
+            .write(number.into_iter().collect(), move |tx| gateway.counted_look_up_in(tx, &ask, number))
+            .await;
+        let outcome = match &looked {
+            Ok((_, counted)) if counted.refused => "refused",
+            Ok((Some(found), _)) if found.on_record() => "found",
             Ok(_) => "nothing",
             Err(_) => "failed",
         };
         self.metrics.count(&metrics::LOOK_UPS, &[outcome]);
         self.metrics.observe(&metrics::LOOK_UP_SECONDS, &[], begun.elapsed());
-        Ok(found?)
+        let (found, counted) = looked?;
+        self.act_on_count(counted, &caller)?;
+        Ok(found)
+    }
+
+    /// Counts the child against the caller's cap before it is looked up.
+    fn counted_look_up_in(
+        &self,
+        tx: &mut Tx<'_>,
+        ask: &LookUp,
+        number: Option<NhsNumber>,
+    ) -> Result<(Option<Found>, Counted), StoreError> {
+        // A plan that is nobody's counts too: a refusal must not tell which ids there are.
+        let child = match (number, ask.subject) {
+            (Some(number), _) | (None, Subject::Number(number)) => number.as_str().to_owned(),
+            (None, Subject::Plan(id)) => id.to_string(),
+        };
+        let now = self.clock.now();
+        let counted = self.count_child(tx, &ask.caller, &child, now)?;
+        if counted.refused {
+            let mut event = ask.event();
+            event.outcome = Outcome::Refused;
+            event.refusal = Some("TOO_MANY_REQUESTS".to_owned());
+            tx.append_audit(now, event)?;
+            return Ok((None, counted));
+        }
+        Ok((self.look_up_in(tx, ask, number)?, counted))
     }
 
     fn look_up_in(
@@ -80,12 +124,7 @@ impl Gateway {
     ) -> Result<Option<Found>, StoreError> {
         // Taken under the child's lock: the order of the history is then the order of its times.
         let now = self.clock.now();
-        let mut event = RequestEvent::new(ask.interaction, &ask.caller, &ask.context);
-        event.access = Some(ask.kind);
-        event.entity.clone_from(&ask.entity);
-        if let Subject::Number(asked) = ask.subject {
-            event.patient = Some(asked);
-        }
+        let mut event = ask.event();
         let record = match number {
             Some(number) => self.visible_record(tx.conn, number, now)?,
             None => None,
@@ -177,7 +216,9 @@ impl Gateway {
         let today = self.calendar.day_of(now);
         let Some(child) = store::person::child(conn, &number)? else { return Ok(None) };
         let withheld = |status| matches!(status, NumberStatus::Invalid | NumberStatus::Retired);
-        if child.restricted || withheld(child.asked.status) || withheld(child.end.status) {
+        // A superseded number at the end has no replacement that may be followed: it was retired.
+        let parted = child.end.status == NumberStatus::Superseded;
+        if child.restricted || parted || withheld(child.asked.status) || withheld(child.end.status) {
             return Ok(None);
         }
         let children = store::child::of_persons(conn, &child.persons)?;

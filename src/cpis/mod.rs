@@ -3,6 +3,8 @@
 
 pub mod auditing;
 pub mod calendar;
+pub mod confirm;
+pub mod distinct;
 pub mod ends;
 pub mod gateway;
 pub mod lifecycle;
@@ -19,6 +21,7 @@ pub mod organizations;
 pub mod own_record;
 pub mod refusals;
 pub mod register;
+mod retired;
 pub mod retrace;
 pub mod silence;
 pub mod subscriptions;

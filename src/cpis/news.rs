@@ -162,7 +162,8 @@ impl Said {
     }
 }
 
-fn is_retired(person: &Person) -> bool {
+/// Given up for good, under a restriction or not.
+pub(super) fn is_retired(person: &Person) -> bool {
     [Some(person.status), person.beneath].contains(&Some(NumberStatus::Retired))
 }
 

@@ -16,7 +16,7 @@ use super::{
     types::{
         NhsNumber, Plan,
         audit::RequestEvent,
-        child::{NumberChange, NumberStatus, Statement},
+        child::{NumberChange, NumberStatus},
         notice::{EndedReason, InactiveReason},
     },
     visibility,
@@ -92,8 +92,8 @@ impl Gateway {
         }
         // Something newer is known than any answer that was kept.
         store::trace::forget(tx.conn, &[number])?;
-        if change == NumberChange::Retired && person.said.replaced_by.is_some() {
-            store::person::set_said(tx.conn, person.id, &Statement { replaced_by: None, ..person.said })?;
+        if change == NumberChange::Retired {
+            self.part_from_retired(tx, &person, now)?;
         }
         if let Some(reason) = inactive(change) {
             let replaced_by = replacing.as_ref().map(|by| &by.nhs_number);
@@ -141,7 +141,7 @@ impl Gateway {
     }
 
     /// The authorities with a record of these persons that would be shown by its dates, each with its own number.
-    fn holders(
+    pub(super) fn holders(
         &self,
         conn: &mut Conn,
         persons: &[i64],
@@ -286,7 +286,7 @@ fn supersede(
 }
 
 /// Under a restriction the state is kept beneath it.
-fn set_standing(conn: &mut Conn, person: &Person, status: NumberStatus) -> Result<(), StoreError> {
+pub(super) fn set_standing(conn: &mut Conn, person: &Person, status: NumberStatus) -> Result<(), StoreError> {
     if person.status == NumberStatus::Restricted {
         person::set_beneath(conn, person.id, Some(status))
     } else {

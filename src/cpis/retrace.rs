@@ -25,12 +25,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     gateway::{Error, Gateway},
-    news::BIRTH_DATE,
+    news::{BIRTH_DATE, is_retired},
     numbers::holders_by,
     trace::Traces,
     types::{
         NhsNumber, Plan,
-        child::{NumberStatus, Trace, Urgency},
+        child::{Trace, Urgency},
         health::Health,
     },
     visibility::may_be_visible,
@@ -176,9 +176,9 @@ impl Gateway {
 
     async fn claim_numbers(&self, choice: Choice, now: DateTime<Utc>) -> Result<Vec<Person>, Error> {
         let (now_ms, until_ms) = (now.timestamp_millis(), (now + CLAIM).timestamp_millis());
-        let write = self.store.write_behind(Vec::new(), move |tx| {
-            store::trace::claim(tx.conn, choice, AT_ONCE, now_ms, until_ms)
-        });
+        let write = self
+            .store
+            .write_behind(Vec::new(), move |tx| store::trace::claim(tx.conn, choice, AT_ONCE, now_ms, until_ms));
         Ok(write.await?)
     }
 
@@ -224,13 +224,14 @@ impl Gateway {
     /// away: none was answered, or [`MOST_FAILED`] in a row were not, and then no more are tried.
     async fn ask_one_by_one_at_last(&self, numbers: &[NhsNumber]) -> Result<(Traces, Vec<NhsNumber>, bool), Error> {
         let until = tokio::time::Instant::now() + PATIENCE;
-        let ask = async |numbers: &[NhsNumber]| {
-            match tokio::time::timeout_at(until, self.ask(numbers, Urgency::Background)).await {
+        let ask =
+            async |numbers: &[NhsNumber]| match tokio::time::timeout_at(until, self.ask(numbers, Urgency::Background))
+                .await
+            {
                 Ok(Ok(answers)) => Ok(Some(answers)),
                 Ok(Err(Error::DemographicsUnavailable)) | Err(_) => Ok(None),
                 Ok(Err(error)) => Err(error),
-            }
-        };
+            };
         if let Some(answers) = ask(numbers).await? {
             return Ok((answers, Vec::new(), false));
         }
@@ -285,7 +286,7 @@ impl Gateway {
 
     /// Whether a number is to be traced again. What an upload has staged under it may count soon.
     fn is_shown(&self, conn: &mut Conn, person: &Person) -> Result<bool, StoreError> {
-        if person.status == NumberStatus::Retired || person.beneath == Some(NumberStatus::Retired) {
+        if is_retired(person) {
             return Ok(false);
         }
         let (today, limits) = (self.today(), &self.limits);

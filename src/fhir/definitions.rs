@@ -32,6 +32,7 @@ const EMBEDDED: &[Embedded] = &embedded! {
     "CodeSystem" / "spine-error-or-warning-code",
     "OperationDefinition" / "cpis-everything",
     "OperationDefinition" / "cpis-inactive",
+    "OperationDefinition" / "cpis-match",
     "OperationDefinition" / "cpis-refused-records",
     "OperationDefinition" / "cpis-subscription-events",
     "OperationDefinition" / "cpis-subscription-status",

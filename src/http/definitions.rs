@@ -121,7 +121,7 @@ impl Published {
     /// # Errors
     /// [`PublishFault`].
     pub fn new(settings: &HttpSettings, tokens: &TokensFrom) -> Result<Self, PublishFault> {
-        let routes = Routes::default();
+        let routes = Routes::offered(settings.pds_mode);
         let base_url = &settings.base_url;
         let definitions = Definitions::read(base_url)?.with(metadata::own_parameters(&routes, base_url));
         let mut resources = BTreeMap::new();

@@ -46,6 +46,7 @@ async fn description(request: HttpRequest, service: Data<Service>, made: Data<De
                 base_url: &settings.base_url,
                 base_path: &settings.base_path,
                 sandbox: service.sandbox.is_some(),
+                pds_mode: settings.pds_mode,
             };
             match document(&of) {
                 Ok(text) => made.0.get_or_init(|| Bytes::from(text)).clone(),

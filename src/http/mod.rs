@@ -23,6 +23,7 @@ mod openapi;
 mod organization;
 mod patient;
 mod patient_flag;
+mod patient_match;
 mod practitioner_role;
 mod precondition;
 mod prefer;

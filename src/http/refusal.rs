@@ -16,6 +16,7 @@
 //! | `TooLong` | 413 | too-long | `INVALID_VALUE` |
 //! | `Method` | 405 | not-supported | `INVALID_VALUE` |
 //! | `Accept`, `ContentType` | 406, 415 | not-supported | `INVALID_VALUE` |
+//! | `TooMany` requests | 429 | throttled | `TOO_MANY_REQUESTS` |
 //! | `Store` busy, down, or the audit not durable | 503 | transient | `UNABLE_TO_CALL_SERVICE` |
 //! | `Fault` of ours | 500 | exception | `FAILURE_TO_PROCESS_MESSAGE` |
 
@@ -48,6 +49,7 @@ pub enum Case {
     Method,
     Accept,
     ContentType,
+    TooMany,
     Store,
     Fault,
 }
@@ -72,6 +74,7 @@ impl Case {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, I::NotSupported, S::InvalidValue),
             Self::Accept => (StatusCode::NOT_ACCEPTABLE, I::NotSupported, S::InvalidValue),
             Self::ContentType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, I::NotSupported, S::InvalidValue),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, I::Throttled, S::TooManyRequests),
             Self::Store => (StatusCode::SERVICE_UNAVAILABLE, I::Transient, S::UnableToCallService),
             Self::Fault => (StatusCode::INTERNAL_SERVER_ERROR, I::Exception, S::FailureToProcessMessage),
         }
@@ -193,6 +196,11 @@ impl Refusal {
         }
     }
 
+    /// 503: numbers can't be traced; `text` says what to do meanwhile.
+    pub fn demographics(text: &str) -> Self {
+        Self::new(Case::Store, text).with_header("Retry-After", RETRY_AFTER)
+    }
+
     /// 503: as many large bodies as may be are being read.
     pub fn large_bodies() -> Self {
         Self::new(
@@ -220,11 +228,17 @@ impl From<cpis::Error> for Refusal {
                 tracing::error!(%error, "the store holds what it should not");
                 Self::fault()
             }
-            cpis::Error::DemographicsUnavailable => Self::new(
-                Case::Store,
+            cpis::Error::DemographicsUnavailable => Self::demographics(
                 "NHS numbers can't be verified at the moment (CPF05). Nothing was stored: please send the same again later.",
+            ),
+            cpis::Error::OverCap { seconds } => Self::new(
+                Case::TooMany,
+                "You have asked for more different children within this hour than you may. Please try again after the time \
+                 that Retry-After says; if a child can't wait, phone the local authority's emergency duty team, and ask \
+                 whoever runs this service to lift the limit.",
             )
-            .with_header("Retry-After", RETRY_AFTER),
+            .with_header("Retry-After", seconds.to_string())
+            .audited(),
             cpis::Error::Occupied => Self::new(
                 Case::Store,
                 "Another change of your authority is still being made, and one is made at a time. Nothing of this one was \

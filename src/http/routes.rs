@@ -9,15 +9,19 @@ use super::{
     answer::Answer,
     audit_event, bundle, care_plan, care_team, definitions,
     dispatch::{Call, OpenCall},
-    everything, flag, history, inactive, metadata, organization, patient, patient_flag, practitioner_role,
+    everything, flag, history, inactive, metadata, organization, patient, patient_flag, patient_match,
+    practitioner_role,
     refusal::{Case, Refusal},
     refused_records,
     search::{Parameter, result::OF_ONE},
     subscription, upload_status, validate,
 };
-use crate::cpis::types::{
-    audit::Interaction,
-    caller::{Caller, Role},
+use crate::{
+    config::PdsMode,
+    cpis::types::{
+        audit::Interaction,
+        caller::{Caller, Role},
+    },
 };
 
 /// What the body of a request is.
@@ -58,6 +62,8 @@ pub struct Route {
     pub creates: bool,
     /// An operation that takes what it is told: 202 and an outcome.
     pub tells_only: bool,
+    /// Refused where numbers are not traced, and not promised there.
+    pub traces: bool,
     handled: Handled,
 }
 
@@ -89,6 +95,7 @@ macro_rules! route {
             honours: &[],
             creates: false,
             tells_only: false,
+            traces: false,
             handled: $handled,
         }
     };
@@ -261,6 +268,7 @@ impl Default for Routes {
             route!("PUT", "/Patient", Some("Patient"), Update, AUTHORITY, patient::CRITERIA, Body::Resource("Patient"), by!(patient::update_by_criteria), "Replaces an authority's own data of the child that the criteria name."),
             route!("GET", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::None, by!(everything::get), "All that is held of a child: plans, authorities, accesses."),
             route!("POST", "/Patient/{id}/$everything", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(everything::post), "The same; for clients that keep numbers out of GET."),
+            route!("POST", "/Patient/$match", Some("Patient"), Operation, CLINICAL, &[], Body::Resource("Parameters"), by!(patient_match::confirm), "Confirms that an NHS number and a birth date (and names, if sent) belong together: that number or nothing. It says nothing of any record, and is no access.").tracing(),
             route!("POST", "/Patient/{id}/$inactive", Some("Patient"), Operation, ADMINISTRATOR, &[], Body::Resource("Parameters"), by!(inactive::inactive), "Says that an NHS number is superseded, invalidated or retired; the answer is the same whatever is held.").told_only(),
             route!("GET", "/Organization/{id}", Some("Organization"), Read, EVERYBODY, OF_ONE, Body::None, by!(organization::read), "An organisation by ODS code.").honours(&["If-None-Match", "If-Modified-Since"]),
             route!("POST", "/Organization", Some("Organization"), Create, ADMINISTRATOR, &[], Body::Resource("Organization"), by!(organization::create), "Registers an organisation under its ODS code."),
@@ -324,6 +332,13 @@ impl Routes {
         &self.0
     }
 
+    /// What a server promises.
+    pub fn offered(mode: PdsMode) -> Self {
+        let mut routes = Self::default();
+        routes.0.retain(|route| !route.traces || mode != PdsMode::Off);
+        routes
+    }
+
     /// The row for a request; `None` when there is no such path or method.
     pub fn find(&self, base: &str, request: &HttpRequest) -> Option<&Route> {
         // HEAD is a GET of which the server leaves the body out: as much is disclosed, and audited.
@@ -376,6 +391,11 @@ impl Route {
     /// An operation that takes what it is told.
     const fn told_only(self) -> Self {
         Self { tells_only: true, ..self }
+    }
+
+    /// An operation that asks demographics.
+    const fn tracing(self) -> Self {
+        Self { traces: true, ..self }
     }
 
     fn fits(&self, below: &str) -> bool {

@@ -4,6 +4,7 @@
 //! appends the security audit's chain and shares a commit among the changes that wait (design 5).
 
 pub mod access;
+pub mod asked;
 pub mod audit;
 pub mod checkpoint;
 pub mod child;

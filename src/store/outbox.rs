@@ -197,6 +197,18 @@ pub fn number_asked(conn: &mut Conn, id: i64) -> Result<Option<NhsNumber>, Store
     number(asked.as_deref())
 }
 
+/// Takes the replacement out of all that an authority was told of a number.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn forget_replacement(conn: &mut Conn, authority: i64, nhs_number: &NhsNumber) -> Result<(), StoreError> {
+    let its = outbox::authority_id.eq(authority).and(outbox::nhs_number.eq(nhs_number.as_str()));
+    diesel::update(outbox::table.filter(its).filter(outbox::replaced_by.is_not_null()))
+        .set(outbox::replaced_by.eq(None::<String>))
+        .execute(conn)?;
+    Ok(())
+}
+
 /// What an authority was told last of a number that it sent having become inactive.
 ///
 /// # Errors

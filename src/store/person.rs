@@ -172,6 +172,20 @@ pub fn replacing(conn: &mut Conn, id: i64) -> Result<Option<i64>, StoreError> {
     Ok(alias::table.find(id).select(alias::replacing_person_id).first(conn).optional()?)
 }
 
+/// The persons that this one superseded, not those further back.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn superseded_by(conn: &mut Conn, id: i64) -> Result<Vec<Person>, StoreError> {
+    let rows: Vec<Row> = person::table
+        .inner_join(alias::table.on(alias::old_person_id.eq(person::id)))
+        .filter(alias::replacing_person_id.eq(id))
+        .order(person::id)
+        .select(COLUMNS)
+        .load(conn)?;
+    rows.into_iter().map(person_of).collect()
+}
+
 /// The person of a number, made if the number is new.
 ///
 /// # Errors

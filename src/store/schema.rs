@@ -108,7 +108,6 @@ diesel::table! {
         nhs_number -> Text,
         asked_ms -> BigInt,
         result -> Text,
-        replaced_by -> Nullable<Text>,
         family -> Nullable<Text>,
         given -> Nullable<Text>,
         birth_date -> Nullable<Date>,
@@ -355,6 +354,21 @@ diesel::table! {
 }
 
 diesel::table! {
+    asked_child (hour, author_key, child) {
+        hour -> BigInt,
+        author_key -> Text,
+        child -> Text,
+    }
+}
+
+diesel::table! {
+    asked_alert (hour, author_key) {
+        hour -> BigInt,
+        author_key -> Text,
+    }
+}
+
+diesel::table! {
     lease (name) {
         name -> Text,
         holder -> Text,
@@ -438,6 +452,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     mesh_contact,
     subscription,
     delivery,
+    asked_child,
+    asked_alert,
     lease,
     audit_chain,
     audit_event,

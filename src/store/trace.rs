@@ -220,7 +220,6 @@ struct ResultRow {
     nhs_number: String,
     asked_ms: i64,
     result: String,
-    replaced_by: Option<String>,
     family: Option<String>,
     given: Option<String>,
     birth_date: Option<NaiveDate>,
@@ -228,12 +227,11 @@ struct ResultRow {
 }
 
 const FOUND: &str = "found";
-const SUPERSEDED: &str = "superseded";
 const INVALID: &str = "invalid";
 const UNKNOWN: &str = "unknown";
 
 /// Keeps what tracing found at an instant for an authority's staged upload, over what is kept of the same number. Nothing is
-/// kept of a restricted number.
+/// kept of a restricted number, nor of one that was replaced: the replacement may be a secret tomorrow.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -244,17 +242,15 @@ pub fn keep(
     trace: &Trace,
     asked_ms: i64,
 ) -> Result<(), StoreError> {
-    let (code, replaced_by, found) = match trace {
-        Trace::Found(traced) => (FOUND, None, Some(traced)),
-        Trace::Superseded(by) => (SUPERSEDED, Some(by.as_str()), None),
-        Trace::Invalid => (INVALID, None, None),
-        Trace::Unknown => (UNKNOWN, None, None),
-        Trace::Restricted | Trace::NotTraced => return Ok(()),
+    let (code, found) = match trace {
+        Trace::Found(traced) => (FOUND, Some(traced)),
+        Trace::Invalid => (INVALID, None),
+        Trace::Unknown => (UNKNOWN, None),
+        Trace::Superseded(_) | Trace::Restricted | Trace::NotTraced => return Ok(()),
     };
     let values = (
         result::asked_ms.eq(asked_ms),
         result::result.eq(code),
-        result::replaced_by.eq(replaced_by),
         result::family.eq(found.and_then(|traced| traced.family.as_deref())),
         result::given.eq(found.map(|traced| traced.given.join("\n"))),
         result::birth_date.eq(found.and_then(|traced| traced.birth_date)),
@@ -290,20 +286,19 @@ pub fn kept(
 }
 
 fn kept_of(row: ResultRow) -> Result<(NhsNumber, (i64, Trace)), StoreError> {
-    let parsed = |text: &str| NhsNumber::parse(text).map_err(|_| StoreError::Corrupt("trace_result.nhs_number"));
-    let trace = match (row.result.as_str(), &row.replaced_by) {
-        (FOUND, _) => Trace::Found(Traced {
+    let number = NhsNumber::parse(&row.nhs_number).map_err(|_| StoreError::Corrupt("trace_result.nhs_number"))?;
+    let trace = match row.result.as_str() {
+        FOUND => Trace::Found(Traced {
             family: row.family,
             given: row.given.iter().flat_map(|given| given.split('\n')).map(str::to_owned).collect(),
             birth_date: row.birth_date,
             deceased: row.deceased,
         }),
-        (SUPERSEDED, Some(by)) => Trace::Superseded(parsed(by)?),
-        (INVALID, _) => Trace::Invalid,
-        (UNKNOWN, _) => Trace::Unknown,
+        INVALID => Trace::Invalid,
+        UNKNOWN => Trace::Unknown,
         _ => return Err(StoreError::Corrupt("trace_result.result")),
     };
-    Ok((parsed(&row.nhs_number)?, (row.asked_ms, trace)))
+    Ok((number, (row.asked_ms, trace)))
 }
 
 /// Whether anything is kept of one of these numbers, for whomever.

@@ -56,8 +56,10 @@ macro_rules! metrics {
 // One row a line, so that the table reads as one.
 #[rustfmt::skip]
 metrics! {
-    LOOK_UPS: Counter "cpis_look_ups" ["outcome"] "Clinicians' look-ups by outcome: found, nothing, failed (the store could not answer or not keep the audit). Worry when failed grows.";
+    LOOK_UPS: Counter "cpis_look_ups" ["outcome"] "Clinicians' look-ups by outcome: found, nothing, refused (over the cap on distinct children), failed (the store could not answer or not keep the audit). Worry when failed grows.";
     LOOK_UP_SECONDS: Histogram "cpis_look_up_seconds" [] "How long a look-up took until its audit was durable.";
+    CONFIRMED: Counter "cpis_numbers_confirmed" ["outcome"] "Answers of $match by outcome: match, none, refused (over the cap on distinct children), failed (demographics could not be asked). Worry when failed grows.";
+    OVER_CAP: Counter "cpis_distinct_children_over_cap" ["author"] "Authors (person, device) that asked for more different children within an hour than limits.distinct_children_per_hour says; once for each author and hour. Ask each: the audit names them.";
     UPLOADS: Counter "cpis_uploads" ["door", "code"] "Uploads by how they came (bundle, interaction, mesh) and their code (CPF01 to CPF05); a repeated answer is not counted again.";
     DELIVERED: Counter "cpis_notifications_delivered" ["channel", "topic"] "Notifications that a channel took.";
     FAILED: Counter "cpis_notifications_failed" ["channel", "topic"] "Sendings of notifications that failed and are tried again, or were given up.";

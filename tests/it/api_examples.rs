@@ -73,6 +73,7 @@ async fn written() -> String {
     refused_changes(&app, &mut kept).await;
     answered_later(&app, &mut kept).await;
     failed(&app, &mut kept).await;
+    over_the_cap(&mut kept).await;
     kept.text(&app)
 }
 
@@ -123,6 +124,11 @@ async fn looked_up(app: &TestApp, kept: &mut Kept, flag: &str) {
     let everything =
         app.clinician_named("555000000301").post(&format!("/Patient/{nhs}/$everything"), &parameters).await;
     kept.exchange("everything-Patient", &parameters, everything);
+    let asked = json!({"resourceType": "Parameters", "parameter": [{"name": "resource", "resource": {
+        "resourceType": "Patient", "birthDate": robin.birth_date,
+        "identifier": [{"system": "https://fhir.nhs.uk/Id/nhs-number", "value": nhs}],
+    }}]});
+    kept.exchange("match-Patient", &asked, clinician.post("/Patient/$match", &asked).await);
     kept.answer("search-Organization", clinician.get("/Organization?name=westmarch").await);
     kept.answer("read-Organization", clinician.get("/Organization/Z9A").await);
 }
@@ -294,6 +300,18 @@ async fn refused_changes(app: &TestApp, kept: &mut Kept) {
     );
     kept.refusal(409, "race", &authority.post("/Flag", &plan).await);
     app.execute("drop trigger first");
+}
+
+/// Of a gateway whose operator refuses callers that ask for too many children.
+async fn over_the_cap(kept: &mut Kept) {
+    let app = TestApp::start_with(Backend::Sqlite, |settings| {
+        settings.limits.distinct_children_per_hour = 1;
+        settings.limits.refuse_over_cap = true;
+    })
+    .await;
+    assert_eq!(app.clinician().get(&robin().care_team()).await.status, 200);
+    let other = Child { number: number(1_003), ..robin() };
+    kept.refusal(429, "over-cap", &app.clinician().get(&other.care_team()).await);
 }
 
 /// The store is broken on purpose: last, for nothing works afterwards.

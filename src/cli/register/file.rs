@@ -12,11 +12,14 @@ use chrono::NaiveDate;
 use crate::cpis::types::{
     NhsNumber,
     child::{Demographics, NumberStatus, RegisterEntry},
+    nhs_number::InvalidNhsNumber,
 };
 
 pub const HEADER: [&str; 7] = ["nhs_number", "family", "given", "birth_date", "status", "replaced_by", "deceased"];
 
-const NUMBER: &str = "nhs_number isn't a valid NHS number";
+const NUMBER: &str = "nhs_number isn't a valid NHS number: it must have exactly 10 digits";
+const OLD_NUMBER: &str = "nhs_number isn't a valid NHS number: one with letters is of the old style";
+const CHECK_DIGIT: &str = "nhs_number isn't a valid NHS number: the check digit is wrong";
 const BIRTH_DATE: &str = "birth_date isn't a date such as 2019-05-11";
 const NAMES: &str = "family and given must not be empty";
 const STATUS: &str = "status must be current, superseded, invalid, retired or restricted";
@@ -84,10 +87,14 @@ fn key(number: &NhsNumber) -> u32 {
 fn entry(record: &csv::StringRecord) -> Result<RegisterEntry, Vec<&'static str>> {
     let field = |index: usize| record.get(index).unwrap_or_default();
     let mut wrong = Vec::new();
-    let nhs_number = NhsNumber::parse(field(0)).ok();
-    if nhs_number.is_none() {
-        wrong.push(NUMBER);
+    let nhs_number = NhsNumber::typed(field(0));
+    match nhs_number {
+        Ok(_) => {}
+        Err(InvalidNhsNumber::CheckDigit) => wrong.push(CHECK_DIGIT),
+        Err(InvalidNhsNumber::OldStyle) => wrong.push(OLD_NUMBER),
+        Err(InvalidNhsNumber::Format | InvalidNhsNumber::Typed) => wrong.push(NUMBER),
     }
+    let nhs_number = nhs_number.ok();
     let birth_date = field(3).parse::<NaiveDate>().ok();
     if birth_date.is_none() {
         wrong.push(BIRTH_DATE);
@@ -99,7 +106,7 @@ fn entry(record: &csv::StringRecord) -> Result<RegisterEntry, Vec<&'static str>>
     if status.is_none() {
         wrong.push(STATUS);
     }
-    let replaced_by = NhsNumber::parse(field(5)).ok();
+    let replaced_by = NhsNumber::typed(field(5)).ok();
     match (status, field(5).is_empty()) {
         (Some(NumberStatus::Superseded), _) if replaced_by.is_none() => wrong.push(NO_REPLACEMENT),
         (Some(NumberStatus::Superseded), _) if replaced_by == nhs_number => wrong.push(SAME_NUMBER),
@@ -189,7 +196,7 @@ mod tests {
     fn a_line_is_an_entry() {
         let (entries, faults) = read(
             "9990000018,O'Testcase,Robin  Sky,2019-05-11,,,\n\
-             9990000026,\"Testcase, Jr\",Ash,2018-02-28,superseded,9990000018,true\n",
+             999 000 0026,\"Testcase, Jr\",Ash,2018-02-28,superseded,999-000-0018,true\n",
         );
         assert_eq!((entries.len(), faults.lines), (2, 0));
         assert_eq!(entries[0].demographics.given, ["Robin", "Sky"]);
@@ -213,13 +220,17 @@ mod tests {
              \n\
              9990000050,Testcase,Robin,2019-05-11,,,\n\
              9990000051,Testcase,Robin,2019-05-11,,,\n\
-             9990000052,Testcase,Robin,2019-05-11,,,\n",
+             9990000052,Testcase,Robin,2019-05-11,,,\n\
+             ABC 12345,Testcase,Robin,2019-05-11,,,\n\
+             99900000,Testcase,Robin,2019-05-11,,,\n",
         );
         let told: Vec<String> =
             faults.by_kind().map(|(what, count, lines)| format!("{count}: {}: {what}", lines.join(","))).collect();
         assert_eq!(entries.len(), 1);
         let mut expected = [
-            format!("3: 2,11-12: {NUMBER}"),
+            format!("3: 2,11-12: {CHECK_DIGIT}"),
+            format!("1: 13: {OLD_NUMBER}"),
+            format!("1: 14: {NUMBER}"),
             format!("1: 3: {BIRTH_DATE}"),
             format!("1: 3: {NAMES}"),
             format!("1: 3: {STATUS}"),
@@ -234,7 +245,7 @@ mod tests {
         let mut sorted = told.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, expected);
-        assert_eq!(faults.lines, 9);
+        assert_eq!(faults.lines, 11);
         assert!(told.iter().all(|one| !one.contains("999") && !one.contains("Testcase")), "{told:?}");
     }
 

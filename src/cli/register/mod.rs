@@ -218,10 +218,7 @@ fn typed_number() -> anyhow::Result<NhsNumber> {
     }
     let mut line = String::new();
     stdin.read_line(&mut line)?;
-    match NhsNumber::parse(line.trim()) {
-        Ok(number) => Ok(number),
-        Err(_) => bail!("give a valid NHS number: ten digits"),
-    }
+    NhsNumber::typed(&line).map_err(anyhow::Error::from)
 }
 
 fn told_entry(entry: Option<&RegisterEntry>, as_json: bool) -> String {

@@ -81,7 +81,7 @@ impl Teller<'_> {
         BundleEntry {
             full_url: Some(format!("urn:uuid:{id}")),
             resource: Some(self.status(&told, Vec::new()).into()),
-            search: Some(BundleEntrySearch { mode: Some("match".to_owned()) }),
+            search: Some(BundleEntrySearch { mode: Some("match".to_owned()), ..BundleEntrySearch::default() }),
             ..BundleEntry::default()
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Resource;
 use crate::fhir::{
-    datatype::{Identifier, Meta, fhir_struct},
+    datatype::{Extension, Identifier, Meta, fhir_struct},
     date::Instant,
 };
 
@@ -41,8 +41,11 @@ fhir_struct! {
 
 fhir_struct! {
     BundleEntrySearch {
+        extension: Vec<Extension>,
         /// match, include or outcome.
         mode: Option<String>,
+        /// How sure a match is, from 0 to 1.
+        score: Option<serde_json::Number>,
     }
 }
 
@@ -73,7 +76,7 @@ impl BundleEntry {
     pub fn found(base_url: &str, resource: Resource, mode: &str) -> Self {
         let base = base_url.trim_end_matches('/');
         let full_url = resource.id().map(|id| format!("{base}/{}/{id}", resource.type_name()));
-        let search = Some(BundleEntrySearch { mode: Some(mode.to_owned()) });
+        let search = Some(BundleEntrySearch { mode: Some(mode.to_owned()), ..BundleEntrySearch::default() });
         Self { full_url, resource: Some(resource), search, ..Self::default() }
     }
 }

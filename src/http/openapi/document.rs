@@ -16,7 +16,7 @@ use super::{
     schemas::Schemas,
     written,
 };
-use crate::{fhir::validate::SchemaFault, http::routes::Routes};
+use crate::{config::PdsMode, fhir::validate::SchemaFault, http::routes::Routes};
 
 const ABOUT: &str = "\
 Child-protection information over FHIR R4 for the English service CP-IS. A clinician looks a child up by NHS number; a \
@@ -39,6 +39,8 @@ pub struct Described<'a> {
     pub base_path: &'a str,
     /// Its token endpoint is described too.
     pub sandbox: bool,
+    /// Whether numbers are traced.
+    pub pds_mode: PdsMode,
 }
 
 /// The document as JSON text.
@@ -46,7 +48,8 @@ pub struct Described<'a> {
 /// # Errors
 /// [`SchemaFault`] when an embedded file is broken: a fault of this program.
 pub fn document(of: &Described<'_>) -> Result<Vec<u8>, SchemaFault> {
-    let (routes, schemas, examples) = (Routes::default(), Schemas::read()?, Examples::read(of.base_url)?);
+    let routes = Routes::offered(of.pds_mode);
+    let (schemas, examples) = (Schemas::read()?, Examples::read(of.base_url)?);
     let mut paths = PathsBuilder::new();
     for route in routes.all() {
         let path = if route.path.is_empty() { "/" } else { route.path };

@@ -61,6 +61,13 @@ const REFUSALS: &[Refused] = &[
         "Valid R4, but a rule of CP-IS is broken: each issue has its CPR code.",
         None,
     ),
+    Refused(
+        "429",
+        "TooManyRequests",
+        "The caller asked for more different children within the hour than it may; only where the operator has chosen to \
+         refuse that.",
+        Some("Retry-After"),
+    ),
     Refused("500", "InternalServerError", "Our fault; it has been logged under this request's id.", None),
     Refused(
         "503",
@@ -156,6 +163,12 @@ pub fn is_validation(route: &Route) -> bool {
     route.path.ends_with("/$validate")
 }
 
+/// Whether each child asked for counts against the caller's cap.
+fn counts_children(route: &Route) -> bool {
+    let about_a_child = !matches!(route.resource, Some("Organization"));
+    about_a_child && !is_validation(route) && !route.is_open() && route.callers.contains(&Role::Clinical)
+}
+
 /// The headers of a success beside those that every answer has.
 fn headers_of(route: &Route, status: &str) -> &'static [&'static str] {
     match route.interaction {
@@ -196,6 +209,9 @@ fn refusals(route: &Route, routes: &Routes) -> Vec<&'static str> {
         Interaction::Create | Interaction::Update | Interaction::Delete | Interaction::Batch | Interaction::Transaction
     );
     let on_one = route.path.contains("{id}") || matches!(route.interaction, Interaction::Update | Interaction::Delete);
+    if counts_children(route) {
+        statuses.push("429");
+    }
     if on_one {
         statuses.push("404");
     }

@@ -9,6 +9,7 @@ pub mod mesh;
 pub mod pds;
 pub mod postgres;
 mod raw;
+pub mod statements;
 mod store;
 mod tables;
 pub mod upload;

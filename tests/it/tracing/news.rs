@@ -111,6 +111,25 @@ on_both_stores! {
         assert_eq!(app.number("select count(*) as n from alias"), 0);
     }
 
+    async fn a_number_that_a_retired_one_replaced_is_no_way_to_it(backend) {
+        let (app, pds) = TestApp::start_with_pds(backend).await;
+        let (older, adopted) = (child(1), child(2));
+        on_record(&app, &pds, &older, &[("Z9A", CPP, START, None)]).await;
+        on_record(&app, &pds, &adopted, &[("Z9B", LAC, START, None)]).await;
+        administrator_says(&app, &adopted, "retired").await;
+        pds.says(&older.number, PdsAnswer::Superseded(adopted.number));
+        for _ in 0..2 {
+            a_week(&app).await;
+            let refused = upload(&app, "Z9A", &older).await;
+            assert_eq!(refused.answers()[0].record_codes(), ["CPR01"], "{}", refused.text);
+            assert!(!refused.text.contains(adopted.nhs()), "{}", refused.text);
+        }
+        let of_adopted = format!("%{}%", adopted.nhs());
+        assert_eq!(app.number(&format!("select count(*) as n from person where register_seen like '{of_adopted}'")), 0);
+        assert_eq!(app.number("select count(*) as n from alias"), 0);
+        assert_eq!(audited(&app, &older).await, Vec::<String>::new());
+    }
+
     async fn a_death_is_told_once_and_hides_nothing(backend) {
         let (app, pds) = TestApp::start_with_pds(backend).await;
         let held = child(1);

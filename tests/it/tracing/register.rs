@@ -40,7 +40,7 @@ on_both_stores! {
         let lines = format!("{HEADER}{good}{bad}");
         let refused = run(&app, &["register", "load", "-", "--json"], &lines);
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-        let faults = json!([{"what": "nhs_number isn't a valid NHS number", "count": 2, "lines": ["3-4"]}]);
+        let faults = json!([{"what": "nhs_number isn't a valid NHS number: the check digit is wrong", "count": 2, "lines": ["3-4"]}]);
         assert_eq!(told_by(&refused), json!({"good": 1, "written": 0, "changed_numbers": 0, "faults": faults}));
         assert_eq!(seen(&app, &held).await, 1, "nothing was written");
 
@@ -52,7 +52,7 @@ on_both_stores! {
         assert_eq!(
             text,
             "1 entries written; 1 of them said something new of a stored number. 2 lines are wrong.\n  \
-             nhs_number isn't a valid NHS number: 2 lines: 3-4\n"
+             nhs_number isn't a valid NHS number: the check digit is wrong: 2 lines: 3-4\n"
         );
         assert_eq!(seen(&app, &held).await, 0);
         assert_eq!(told(&app), [format!("Z9A record-ended withheld {}", held.nhs())]);

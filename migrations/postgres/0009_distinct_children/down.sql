@@ -1,0 +1,2 @@
+drop table asked_alert;
+drop table asked_child;
