@@ -1,9 +1,6 @@
 //! Evenly: over many periods each number is traced at least once in each, and no round traces more than its share.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use cpis_gateway::cpis::types::{NhsNumber, child::Trace};
@@ -52,8 +49,8 @@ async fn each_is_traced_in_each_period_and_no_round_does_more_than_its_share(bac
         }
         gateway.retrace().await.expect("a round");
         let asked = pds.asked();
-        // Twice the even share of half an hour, and one for what was left over.
-        let share = 2 * last.len() / (7 * 48) + 1;
+        // Twice the even share of the hour that is granted at most, and one.
+        let share = 2 * last.len() / (7 * 24) + 1;
         assert!(asked.len() <= share, "{} in round {turn}", asked.len());
         for number in asked {
             let before = last.insert(number, app.clock.now()).expect("a number of ours");
