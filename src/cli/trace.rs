@@ -43,7 +43,11 @@ impl Trace {
         start_logging(&settings)?;
         if settings.pds.mode == PdsMode::Off {
             let told = "nobody can be asked about a number: pds.mode is \"off\"";
-            print(&if self.json { format!("{}\n", json!({"error": told})) } else { format!("Nothing was done: {told}.\n") })?;
+            print(&if self.json {
+                format!("{}\n", json!({"error": told}))
+            } else {
+                format!("Nothing was done: {told}.\n")
+            })?;
             return Ok(ExitCode::from(USAGE));
         }
         let clock = Clock::system();
@@ -104,8 +108,18 @@ impl Run {
             });
             return format!("{told}\n");
         }
-        let Retraced { traced, superseded, invalid, restricted, unknown, changed, changed_birth_dates, failed, left_out, .. } =
-            done;
+        let Retraced {
+            traced,
+            superseded,
+            invalid,
+            restricted,
+            unknown,
+            changed,
+            changed_birth_dates,
+            failed,
+            left_out,
+            ..
+        } = done;
         let mut text = format!(
             "{traced} numbers traced: {superseded} superseded, {invalid} invalid, {restricted} restricted, {unknown} unknown.\n\
              Something new is stored of {changed}, a birth date of {changed_birth_dates}. {left_out} without a visible plan \
@@ -143,7 +157,10 @@ mod tests {
         assert!(told.starts_with("120 numbers traced: 0 superseded"), "{told}");
         assert!(told.ends_with("go on with: cpis-gateway trace --since 2026-11-23T12:00:00Z\n"), "{told}");
         let json: serde_json::Value = serde_json::from_str(&ran.told(true)).unwrap();
-        assert_eq!((&json["whole"], &json["failed"], &json["since"]), (&json!(false), &json!(16), &json!("2026-11-23T12:00:00Z")));
+        assert_eq!(
+            (&json["whole"], &json["failed"], &json["since"]),
+            (&json!(false), &json!(16), &json!("2026-11-23T12:00:00Z"))
+        );
         ran.done = Retraced { traced: 3, ..Retraced::default() };
         assert!(!ran.is_whole() && ran.told(false).contains("16 numbers are left"));
         ran.left = 0;

@@ -148,9 +148,8 @@ impl Gateway {
         now: DateTime<Utc>,
     ) -> Result<Vec<(i64, NhsNumber)>, StoreError> {
         let today = self.calendar.day_of(now);
-        let is_shown = |plan: &Plan, birth| {
-            visibility::visible(plan.plan_type, &plan.period, Some(birth), today, &self.limits)
-        };
+        let is_shown =
+            |plan: &Plan, birth| visibility::visible(plan.plan_type, &plan.period, Some(birth), today, &self.limits);
         holders_by(conn, persons, is_shown)
     }
 }

@@ -208,9 +208,9 @@ impl Gateway {
                 over.retain(is_over);
                 let pause = if failed.len() >= MOST_FAILED && is_away { AWAY } else { pause };
                 let until_ms = (self.clock.now() + pause).timestamp_millis();
-                let write = self.store.write_behind(Vec::new(), move |tx| {
-                    store::trace::release(tx.conn, &waiting, Some(until_ms))
-                });
+                let write = self
+                    .store
+                    .write_behind(Vec::new(), move |tx| store::trace::release(tx.conn, &waiting, Some(until_ms)));
                 write.await?;
             }
         }

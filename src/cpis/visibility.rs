@@ -193,7 +193,9 @@ mod tests {
     #[test]
     fn what_age_alone_hides_may_be_visible_for_a_year() {
         let birth = day("2008-02-29");
-        for (end, until) in [(None, "2027-03-01"), (Some("2025-06-01"), "2026-06-01"), (Some("2026-03-01"), "2027-03-01")] {
+        for (end, until) in
+            [(None, "2027-03-01"), (Some("2025-06-01"), "2026-06-01"), (Some("2026-03-01"), "2027-03-01")]
+        {
             let plan = period("2020-01-01", end);
             let may = |today| may_be_visible(PlanType::LookedAfter, &plan, birth, today, &LIMITS);
             assert!(may(day("2026-02-28")) && may(day(until)) && !may(days_after(day(until), 1)), "{end:?}");

@@ -76,11 +76,7 @@ impl Counted {
 }
 
 impl Demographics for Counted {
-    fn trace<'a>(
-        &'a self,
-        numbers: &'a [NhsNumber],
-        _: Urgency,
-    ) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
+    fn trace<'a>(&'a self, numbers: &'a [NhsNumber], _: Urgency) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
         Box::pin(async move {
             let mut state = self.state();
             if numbers.iter().any(|number| state.stumbles.contains(number)) {

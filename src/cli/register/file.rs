@@ -66,9 +66,8 @@ impl<R: Read> Lines<R> {
         let begins = self.reader.position().clone();
         let read = match self.reader.read_record(&mut self.record) {
             Ok(false) => return Ok(None),
-            Ok(true) => entry(&self.record).and_then(|entry| {
-                if self.seen.insert(key(&entry.nhs_number)) { Ok(entry) } else { Err(vec![TWICE]) }
-            }),
+            Ok(true) => entry(&self.record)
+                .and_then(|entry| if self.seen.insert(key(&entry.nhs_number)) { Ok(entry) } else { Err(vec![TWICE]) }),
             Err(error) if error.is_io_error() => bail!("the file can't be read on: {error}"),
             Err(_) => Err(vec![FIELDS]),
         };

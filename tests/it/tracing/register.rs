@@ -111,5 +111,8 @@ async fn where_nobody_can_be_asked_that_is_said() {
     std::fs::write(&config, "[pds]\nmode = \"off\"\n").expect("a file");
     let ran = run(&app, &["trace", "--config", config.to_str().expect("a path")], "");
     assert_eq!(ran.status.code(), Some(2), "{ran:?}");
-    assert_eq!(String::from_utf8_lossy(&ran.stdout), "Nothing was done: nobody can be asked about a number: pds.mode is \"off\".\n");
+    assert_eq!(
+        String::from_utf8_lossy(&ran.stdout),
+        "Nothing was done: nobody can be asked about a number: pds.mode is \"off\".\n"
+    );
 }

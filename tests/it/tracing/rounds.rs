@@ -31,7 +31,9 @@ async fn with_children(app: &TestApp, count: u32) -> Arc<Counted> {
 /// All of the numbers, part by part, as the operator has them traced.
 async fn all(gateway: &Gateway, app: &TestApp) -> Retraced {
     let (mut done, mut after, since) = (Retraced::default(), 0, app.clock.now());
-    while let Some(part) = gateway.retrace_all(after, since).await.map(|part| part.last.map(|last| (last, part.done))).unwrap() {
+    while let Some(part) =
+        gateway.retrace_all(after, since).await.map(|part| part.last.map(|last| (last, part.done))).unwrap()
+    {
         done.add(part.1);
         after = part.0;
     }
