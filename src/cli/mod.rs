@@ -14,6 +14,7 @@ mod register;
 pub mod sandbox;
 mod serve;
 mod token;
+mod trace;
 
 use std::{
     convert::Infallible,
@@ -64,6 +65,8 @@ enum Command {
     /// Look after the local register of demographics.
     #[command(subcommand)]
     Register(register::Register),
+    /// Trace all stored numbers with visible plans once more, now.
+    Trace(trace::Trace),
     /// Look after the audit.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -141,6 +144,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(config) => config.run(),
         Command::Organizations(organizations) => organizations.run(),
         Command::Register(register) => register.run(),
+        Command::Trace(trace) => trace.run(),
         Command::Audit(audit) => audit.run(),
         Command::La(la) => la.run(),
         Command::Notifications(notifications) => notifications.run(),

@@ -162,7 +162,8 @@ impl Said {
     }
 }
 
-fn is_retired(person: &Person) -> bool {
+/// Given up for good, under a restriction or not.
+pub(super) fn is_retired(person: &Person) -> bool {
     [Some(person.status), person.beneath].contains(&Some(NumberStatus::Retired))
 }
 
@@ -217,7 +218,10 @@ impl Gateway {
             && said.is_new_birth_date(&person)
         {
             store::person::set_traced_birth_date(tx.conn, person.id, birth_date)?;
-            raised.push(BIRTH_DATE);
+            // The first is no change: an upload of a number that nobody has sent before keeps it as silently.
+            if person.traced_birth_date.is_some() {
+                raised.push(BIRTH_DATE);
+            }
         }
         for change in &raised {
             tx.append_system_audit(now, event(by.code(), change, said.number))?;

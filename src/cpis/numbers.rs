@@ -9,12 +9,12 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
     gateway::{Error, Gateway},
     types::{
-        NhsNumber,
+        NhsNumber, Plan,
         audit::RequestEvent,
         child::{NumberChange, NumberStatus},
         notice::{EndedReason, InactiveReason},
@@ -148,21 +148,29 @@ impl Gateway {
         now: DateTime<Utc>,
     ) -> Result<Vec<(i64, NhsNumber)>, StoreError> {
         let today = self.calendar.day_of(now);
-        let mut holders = Vec::new();
-        for owned in store::child::of_persons(conn, persons)? {
-            let traced = person::get(conn, owned.child.person_id)?.traced_birth_date;
-            let birth = traced.unwrap_or(owned.child.demographics.birth_date);
-            let plans = store::plan::of_children(conn, &[owned.child.id])?;
-            let is_shown = plans.iter().map(|held| &held.plan).any(|plan| {
-                let by_dates = visibility::visible(plan.plan_type, &plan.period, Some(birth), today, &self.limits);
-                !plan.deleted && by_dates
-            });
-            if is_shown {
-                holders.push((owned.authority_id, owned.child.nhs_number));
-            }
-        }
-        Ok(holders)
+        let is_shown =
+            |plan: &Plan, birth| visibility::visible(plan.plan_type, &plan.period, Some(birth), today, &self.limits);
+        holders_by(conn, persons, is_shown)
     }
+}
+
+/// The authorities with a plan of these persons that `counts` takes, each with its own number of the child. It is given the
+/// birth date that the rules go by, too.
+pub(super) fn holders_by(
+    conn: &mut Conn,
+    persons: &[i64],
+    counts: impl Fn(&Plan, NaiveDate) -> bool,
+) -> Result<Vec<(i64, NhsNumber)>, StoreError> {
+    let mut holders = Vec::new();
+    for owned in store::child::of_persons(conn, persons)? {
+        let traced = person::get(conn, owned.child.person_id)?.traced_birth_date;
+        let birth = traced.unwrap_or(owned.child.demographics.birth_date);
+        let plans = store::plan::of_children(conn, &[owned.child.id])?;
+        if plans.iter().any(|held| !held.plan.deleted && counts(&held.plan, birth)) {
+            holders.push((owned.authority_id, owned.child.nhs_number));
+        }
+    }
+    Ok(holders)
 }
 
 /// The numbers whose children a change may touch: to be locked by who makes it.

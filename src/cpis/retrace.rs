@@ -1,8 +1,9 @@
 //! Stored numbers are traced again: in the background with the national PDS, evenly over a period; and all at once by the
 //! operator, with either source. What is found is raised as any trace's ([`super::news`]).
 //!
-//! Traced again is a number under which an authority shows a plan by its dates; one without is left out when its turn comes,
-//! and comes back when anything of it is stored. A retired number is left out too: nothing that the PDS says could bring it
+//! Traced again is a number under which an authority shows a plan by its dates, or would for a year after the 18th birthday:
+//! the birth date that hides it may be corrected. One without is left out when its turn comes, and comes back when anything of
+//! it is stored. A retired number is left out too: nothing that the PDS says could bring it
 //! back, and each question there is a trace that leads to it.
 //!
 //! # The pace
@@ -10,7 +11,10 @@
 //! what authorities send each day is not asked for twice. From then on the pace is twice the even one. At most all numbers
 //! are before it in that queue, so its turn comes within another half: each number is traced at least once in nine tenths of
 //! the period, however they bunch together. A round traces no more than what the pace grants for the time since the last one,
-//! nor for more than an hour: after a stop nobody is flooded.
+//! nor for more than an hour and one number: after a stop nobody is flooded.
+//!
+//! A number that failed waits, so that the others go on before it: as long as if it had been traced, or an hour when the
+//! source was away.
 //!
 //! All state is in the database. A process claims the numbers of a batch for [`CLAIM`]; another may have them when that is
 //! over, and by then the first has stopped to ask.
@@ -21,13 +25,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     gateway::{Error, Gateway},
-    news::BIRTH_DATE,
+    news::{BIRTH_DATE, is_retired},
+    numbers::holders_by,
     trace::Traces,
     types::{
-        NhsNumber,
-        child::{NumberStatus, Trace, Urgency},
+        NhsNumber, Plan,
+        child::{Trace, Urgency},
         health::Health,
     },
+    visibility::may_be_visible,
 };
 use crate::{
     clock::from_millis,
@@ -49,11 +55,13 @@ const CLAIM: TimeDelta = TimeDelta::minutes(10);
 const PATIENCE: Duration = Duration::from_secs(8 * 60);
 /// Numbers that may fail one after the other before demographics count as away.
 const MOST_FAILED: usize = 3;
+/// How long a number waits that failed because they were.
+const AWAY: TimeDelta = TimeDelta::hours(1);
 /// What the pace grants is lost after this.
 const GRANTED_FOR: TimeDelta = TimeDelta::hours(1);
 
 /// What tracing numbers again came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retraced {
     /// Numbers about which demographics answered.
     pub traced: usize,
@@ -75,7 +83,8 @@ pub struct Retraced {
 }
 
 impl Retraced {
-    fn add(&mut self, other: Self) {
+    /// Adds what another part came to.
+    pub fn add(&mut self, other: Self) {
         self.traced += other.traced;
         self.superseded += other.superseded;
         self.invalid += other.invalid;
@@ -134,24 +143,26 @@ impl Gateway {
             if claimed.is_empty() {
                 return Ok(done);
             }
-            done.add(self.trace_claimed(claimed).await?);
+            done.add(self.trace_claimed(claimed, Some(period * 2 / 5)).await?);
             if done.unavailable {
                 return Ok(done);
             }
         }
     }
 
-    /// How many stored numbers were last traced before an instant: what [`Gateway::retrace_all`] has to look at.
+    /// How many stored numbers were last traced before an instant: what [`Gateway::retrace_all`] has to look at; and how many
+    /// of them are traced again, as far as is known.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn traced_before(&self, since: DateTime<Utc>) -> Result<i64, Error> {
+    pub async fn traced_before(&self, since: DateTime<Utc>) -> Result<(i64, i64), Error> {
         let since_ms = since.timestamp_millis();
         Ok(self.store.read(move |conn| store::trace::count_before(conn, since_ms)).await?)
     }
 
     /// Traces the next of all stored numbers with visible plans, by key after `after`, that were not traced since an
-    /// instant; at most [`AT_ONCE`]. Those that another process traces at this moment are passed over.
+    /// instant; at most [`AT_ONCE`]. Those that another process traces at this moment, or that failed
+    /// there lately, are passed over.
     ///
     /// # Errors
     /// [`Error`]; nothing is half done.
@@ -159,7 +170,7 @@ impl Gateway {
         let choice = Choice::Next { after, since_ms: since.timestamp_millis() };
         let claimed = self.claim_numbers(choice, self.clock.now()).await?;
         let last = claimed.last().map(|person| person.id);
-        let done = if claimed.is_empty() { Retraced::default() } else { self.trace_claimed(claimed).await? };
+        let done = if claimed.is_empty() { Retraced::default() } else { self.trace_claimed(claimed, None).await? };
         Ok(RetracedPart { done, last })
     }
 
@@ -171,7 +182,8 @@ impl Gateway {
         Ok(write.await?)
     }
 
-    async fn trace_claimed(&self, claimed: Vec<Person>) -> Result<Retraced, Error> {
+    /// Traces claimed numbers and gives them up; those that failed only after `pause`, if there is one.
+    async fn trace_claimed(&self, claimed: Vec<Person>, pause: Option<TimeDelta>) -> Result<Retraced, Error> {
         let mut over: Vec<(i64, NhsNumber)> = claimed.iter().map(|person| (person.id, person.nhs_number)).collect();
         let mut done = Retraced::default();
         let shown = self.leave_out(claimed, &mut done).await?;
@@ -189,13 +201,21 @@ impl Gateway {
             done.changed = taken.raised.len();
             done.changed_birth_dates = taken.raised.iter().filter(|(_, changes)| changes.contains(&BIRTH_DATE)).count();
             done.failed = failed.len() + taken.failed.len();
-            if !done.unavailable {
-                // Their claims run out: until then the others come before what failed by itself.
-                over.retain(|(_, number)| !failed.contains(number) && !taken.failed.contains(number));
+            let failed: Vec<NhsNumber> = failed.into_iter().chain(taken.failed).collect();
+            if let (Some(pause), false) = (pause, failed.is_empty()) {
+                let is_over = |(_, number): &(i64, NhsNumber)| !failed.contains(number);
+                let waiting: Vec<i64> = over.iter().filter(|one| !is_over(one)).map(|(id, _)| *id).collect();
+                over.retain(is_over);
+                let pause = if failed.len() >= MOST_FAILED && is_away { AWAY } else { pause };
+                let until_ms = (self.clock.now() + pause).timestamp_millis();
+                let write = self
+                    .store
+                    .write_behind(Vec::new(), move |tx| store::trace::release(tx.conn, &waiting, Some(until_ms)));
+                write.await?;
             }
         }
         let over: Vec<i64> = over.into_iter().map(|(id, _)| id).collect();
-        self.store.write_behind(Vec::new(), move |tx| store::trace::release(tx.conn, &over)).await?;
+        self.store.write_behind(Vec::new(), move |tx| store::trace::release(tx.conn, &over, None)).await?;
         Ok(done)
     }
 
@@ -266,10 +286,12 @@ impl Gateway {
 
     /// Whether a number is to be traced again. What an upload has staged under it may count soon.
     fn is_shown(&self, conn: &mut Conn, person: &Person) -> Result<bool, StoreError> {
-        if person.status == NumberStatus::Retired || person.beneath == Some(NumberStatus::Retired) {
+        if is_retired(person) {
             return Ok(false);
         }
-        if !self.holders(conn, &[person.id], self.clock.now())?.is_empty() {
+        let (today, limits) = (self.today(), &self.limits);
+        let counts = |plan: &Plan, birth| may_be_visible(plan.plan_type, &plan.period, birth, today, limits);
+        if !holders_by(conn, &[person.id], counts)?.is_empty() {
             return Ok(true);
         }
         for authority in store::child::authorities_of(conn, person.id)? {

@@ -6,7 +6,7 @@
 //! again it is judged as it would have been had the PDS stayed, and an authority sends its file each day, so that no answer
 //! is older than the records beside it. They are believed for that authority's next staged upload alone: no other
 //! authority's answer depends on them. A day is the longest. An answer is forgotten as soon as anything is said of the
-//! number in the meantime, by whomever; a restricted number's is never kept; and whatever was loaded by an old answer is
+//! number in the meantime, by whomever; a restricted or replaced number's is never kept; and whatever was loaded by an old answer is
 //! traced again in the background in its turn, counted from when it was given. Changes of few records and `$match` ask anew.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     gateway::{Error, Gateway},
-    news::{By, Raised, Said, event},
+    news::{By, Raised, Said, event, is_retired},
     types::{
         NhsNumber,
         child::{NumberStatus, Trace, Urgency},
@@ -212,11 +212,7 @@ impl Gateway {
             }
             if let Some(authority) = keep_for {
                 for (number, trace) in &traces {
-                    // Which number a retired one may have been given instead is kept nowhere.
-                    let is_held = stored.iter().any(|person| person.nhs_number == *number);
-                    if !is_held || matches!(trace, Trace::Found(_)) {
-                        store::trace::keep(tx.conn, authority, number, trace, asked_ms)?;
-                    }
+                    store::trace::keep(tx.conn, authority, number, trace, asked_ms)?;
                 }
             }
             Ok(unknown)
@@ -250,11 +246,29 @@ impl Gateway {
         mut traces: HashMap<NhsNumber, Trace>,
     ) -> Result<HashMap<NhsNumber, Trace>, Error> {
         let numbers: Vec<NhsNumber> = traces.keys().copied().collect();
+        let replacing: Vec<NhsNumber> = traces
+            .values()
+            .filter_map(|trace| match trace {
+                Trace::Superseded(by) => Some(*by),
+                _ => None,
+            })
+            .collect();
         let read = self.store.read(move |conn| {
             let stored = person::find_all(conn, &numbers)?;
-            stored.into_iter().map(|person| Ok((replaced_by(conn, &person)?, person))).collect::<Result<Vec<_>, _>>()
+            let stored = stored.into_iter().map(|person| Ok((replaced_by(conn, &person)?, person)));
+            let stored = stored.collect::<Result<Vec<_>, StoreError>>()?;
+            let mut retired = person::find_all(conn, &replacing)?;
+            retired.retain(is_retired);
+            Ok((stored, by_number(retired)))
         });
-        for (replaced_by, person) in read.await? {
+        let (stored, retired) = read.await?;
+        for trace in traces.values_mut() {
+            // A retired number is joined to no other, by no answer either.
+            if matches!(trace, Trace::Superseded(by) if retired.contains_key(by)) {
+                *trace = Trace::Invalid;
+            }
+        }
+        for (replaced_by, person) in stored {
             let Some(trace) = traces.get_mut(&person.nhs_number) else { continue };
             let is_good = matches!(trace, Trace::Found(_) | Trace::NotTraced);
             match person.status {

@@ -93,6 +93,20 @@ pub fn visible(
         && !ended_by_age(plan_type, birth_date, today, limits)
 }
 
+/// Visible, or hidden by the child's age alone and for no longer than a plan stays visible after its end: whether its number
+/// is worth tracing, since the birth date that hides it may be corrected.
+pub fn may_be_visible(
+    plan_type: PlanType,
+    period: &PlanPeriod,
+    birth_date: NaiveDate,
+    today: NaiveDate,
+    limits: &Limits,
+) -> bool {
+    let ruled = ruled_end(plan_type, period, birth_date, limits).filter(|(_, from)| *from <= today);
+    let ended = ruled.and_then(|(end, _)| PlanPeriod::new(period.start(), Some(end.on)));
+    visible(plan_type, &ended.unwrap_or(*period), None, today, limits)
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::Datelike;
@@ -174,6 +188,21 @@ mod tests {
                 assert!(!active(plan_type, &plan, birth, day("2026-03-01"), &LIMITS));
             }
         }
+    }
+
+    #[test]
+    fn what_age_alone_hides_may_be_visible_for_a_year() {
+        let birth = day("2008-02-29");
+        for (end, until) in
+            [(None, "2027-03-01"), (Some("2025-06-01"), "2026-06-01"), (Some("2026-03-01"), "2027-03-01")]
+        {
+            let plan = period("2020-01-01", end);
+            let may = |today| may_be_visible(PlanType::LookedAfter, &plan, birth, today, &LIMITS);
+            assert!(may(day("2026-02-28")) && may(day(until)) && !may(days_after(day(until), 1)), "{end:?}");
+        }
+        let unborn = period("2026-01-01", None);
+        let may = |today| may_be_visible(PlanType::Unborn, &unborn, birth, day(today), &LIMITS);
+        assert!(may("2026-11-25") && !may("2026-11-26"));
     }
 
     /// The rules told day by day: what an authority's officer with a wall calendar would do.

@@ -108,7 +108,6 @@ diesel::table! {
         nhs_number -> Text,
         asked_ms -> BigInt,
         result -> Text,
-        replaced_by -> Nullable<Text>,
         family -> Nullable<Text>,
         given -> Nullable<Text>,
         birth_date -> Nullable<Date>,

@@ -79,7 +79,7 @@ pub enum Choice {
         period_ms: i64,
         /// Numbers that are traced again.
         numbers: i64,
-        /// What was left of the pace longer ago than this is lost.
+        /// What the pace granted longer ago than this, and than one number takes, is lost.
         most_ms: i64,
     },
     /// Every stored number, by key: those after `after` that were traced before `since_ms`.
@@ -105,8 +105,10 @@ pub fn claim(
     let free = || person::table.filter(person::claimed_ms.is_null().or(person::claimed_ms.lt(now_ms)));
     let ids: Vec<i64> = match choice {
         Choice::Oldest { traced_by_ms, period_ms, numbers, most_ms } => {
-            let from_ms = granted_ms.clamp(now_ms - most_ms, now_ms);
             let rate = numbers.max(1).saturating_mul(2);
+            // And what one number takes: else few numbers would never be granted one.
+            let most_ms = most_ms.saturating_add(period_ms / rate + 1);
+            let from_ms = granted_ms.clamp(now_ms - most_ms, now_ms);
             let granted = (now_ms - from_ms).saturating_mul(rate) / period_ms.max(1);
             let ids: Vec<i64> = free()
                 .filter(person::retrace_ms.le(traced_by_ms))
@@ -143,14 +145,13 @@ fn lock_pace(conn: &mut Conn, now_ms: i64) -> Result<i64, StoreError> {
     Ok(pace::table.find(PACE).select(pace::granted_ms).first(conn)?)
 }
 
-/// Gives up claims.
+/// Gives up claims, or has nobody claim these numbers until an instant.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn release(conn: &mut Conn, ids: &[i64]) -> Result<(), StoreError> {
-    let none: Option<i64> = None;
+pub fn release(conn: &mut Conn, ids: &[i64], until_ms: Option<i64>) -> Result<(), StoreError> {
     diesel::update(person::table.filter(person::id.eq_any(ids.to_vec())))
-        .set(person::claimed_ms.eq(none))
+        .set(person::claimed_ms.eq(until_ms))
         .execute(conn)?;
     Ok(())
 }
@@ -172,12 +173,14 @@ pub fn count(conn: &mut Conn) -> Result<i64, StoreError> {
     Ok(person::table.filter(person::retrace_ms.is_not_null()).count().get_result(conn)?)
 }
 
-/// Stored numbers that were last traced before an instant.
+/// Stored numbers that were last traced before an instant: all of them, and those that are traced again.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn count_before(conn: &mut Conn, since_ms: i64) -> Result<i64, StoreError> {
-    Ok(person::table.filter(person::traced_ms.lt(since_ms)).count().get_result(conn)?)
+pub fn count_before(conn: &mut Conn, since_ms: i64) -> Result<(i64, i64), StoreError> {
+    let before = || person::table.filter(person::traced_ms.lt(since_ms));
+    let again = before().filter(person::retrace_ms.is_not_null());
+    Ok((before().count().get_result(conn)?, again.count().get_result(conn)?))
 }
 
 /// How far tracing again has come.
@@ -217,7 +220,6 @@ struct ResultRow {
     nhs_number: String,
     asked_ms: i64,
     result: String,
-    replaced_by: Option<String>,
     family: Option<String>,
     given: Option<String>,
     birth_date: Option<NaiveDate>,
@@ -225,12 +227,11 @@ struct ResultRow {
 }
 
 const FOUND: &str = "found";
-const SUPERSEDED: &str = "superseded";
 const INVALID: &str = "invalid";
 const UNKNOWN: &str = "unknown";
 
 /// Keeps what tracing found at an instant for an authority's staged upload, over what is kept of the same number. Nothing is
-/// kept of a restricted number.
+/// kept of a restricted number, nor of one that was replaced: the replacement may be a secret tomorrow.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -241,17 +242,15 @@ pub fn keep(
     trace: &Trace,
     asked_ms: i64,
 ) -> Result<(), StoreError> {
-    let (code, replaced_by, found) = match trace {
-        Trace::Found(traced) => (FOUND, None, Some(traced)),
-        Trace::Superseded(by) => (SUPERSEDED, Some(by.as_str()), None),
-        Trace::Invalid => (INVALID, None, None),
-        Trace::Unknown => (UNKNOWN, None, None),
-        Trace::Restricted | Trace::NotTraced => return Ok(()),
+    let (code, found) = match trace {
+        Trace::Found(traced) => (FOUND, Some(traced)),
+        Trace::Invalid => (INVALID, None),
+        Trace::Unknown => (UNKNOWN, None),
+        Trace::Superseded(_) | Trace::Restricted | Trace::NotTraced => return Ok(()),
     };
     let values = (
         result::asked_ms.eq(asked_ms),
         result::result.eq(code),
-        result::replaced_by.eq(replaced_by),
         result::family.eq(found.and_then(|traced| traced.family.as_deref())),
         result::given.eq(found.map(|traced| traced.given.join("\n"))),
         result::birth_date.eq(found.and_then(|traced| traced.birth_date)),
@@ -287,20 +286,19 @@ pub fn kept(
 }
 
 fn kept_of(row: ResultRow) -> Result<(NhsNumber, (i64, Trace)), StoreError> {
-    let parsed = |text: &str| NhsNumber::parse(text).map_err(|_| StoreError::Corrupt("trace_result.nhs_number"));
-    let trace = match (row.result.as_str(), &row.replaced_by) {
-        (FOUND, _) => Trace::Found(Traced {
+    let number = NhsNumber::parse(&row.nhs_number).map_err(|_| StoreError::Corrupt("trace_result.nhs_number"))?;
+    let trace = match row.result.as_str() {
+        FOUND => Trace::Found(Traced {
             family: row.family,
             given: row.given.iter().flat_map(|given| given.split('\n')).map(str::to_owned).collect(),
             birth_date: row.birth_date,
             deceased: row.deceased,
         }),
-        (SUPERSEDED, Some(by)) => Trace::Superseded(parsed(by)?),
-        (INVALID, _) => Trace::Invalid,
-        (UNKNOWN, _) => Trace::Unknown,
+        INVALID => Trace::Invalid,
+        UNKNOWN => Trace::Unknown,
         _ => return Err(StoreError::Corrupt("trace_result.result")),
     };
-    Ok((parsed(&row.nhs_number)?, (row.asked_ms, trace)))
+    Ok((number, (row.asked_ms, trace)))
 }
 
 /// Whether anything is kept of one of these numbers, for whomever.

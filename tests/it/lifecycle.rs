@@ -20,7 +20,7 @@ struct Told {
 }
 
 /// What authorities were told besides accesses, in order: "Z9A inactive-number superseded 999... by 999...".
-fn told(app: &TestApp) -> Vec<String> {
+pub fn told(app: &TestApp) -> Vec<String> {
     let query = "select a.ods || ' ' || o.kind || ' ' || o.reason || ' ' || o.nhs_number || coalesce(' by ' || o.replaced_by, '')
                      || coalesce(' ' || p.plan_type, '') as said
                  from outbox o join organization a on a.id = o.authority_id left join plan p on p.id = o.plan_id
@@ -33,7 +33,7 @@ fn told(app: &TestApp) -> Vec<String> {
 }
 
 /// Rounds until nothing is left to do.
-async fn look_after(app: &TestApp) -> (usize, usize) {
+pub async fn look_after(app: &TestApp) -> (usize, usize) {
     let (mut ended, mut reopened) = (0, 0);
     loop {
         let done = app.app.look_after_records().await.expect("a round");

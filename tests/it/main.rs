@@ -35,6 +35,7 @@ mod search;
 mod store_parity;
 mod subscriptions;
 mod told;
+mod tracing;
 mod two_authorities;
 mod upload;
 mod validate;

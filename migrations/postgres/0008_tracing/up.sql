@@ -21,13 +21,12 @@ create table retrace_pace (
 );
 
 -- What tracing the numbers of an authority's staged upload found, for a day: if it stops, it goes on from there. Never of a
--- restricted number.
+-- restricted number, nor which number replaced another.
 create table trace_result (
     authority_id bigint not null references organization (id),
     nhs_number text not null,
     asked_ms bigint not null,
     result text not null,
-    replaced_by text,
     family text,
     given text,
     birth_date date,

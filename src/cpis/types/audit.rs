@@ -209,10 +209,11 @@ impl RequestEvent {
     }
 }
 
-/// A change that nobody's request made: the system ended a record, or the register says something new of a number.
+/// A change that nobody's request made: the system ended a record, or demographics say something new of a number; or what the
+/// operator did by a command.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SystemEvent {
-    /// What did it: `lifecycle`, `register`, `operator`.
+    /// What did it: `lifecycle`, `register`, `pds`, `retirement`, `operator`.
     pub by: String,
     /// What it did: a code of what became of a number, or why a record ended.
     pub change: String,
