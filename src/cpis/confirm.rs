@@ -11,10 +11,10 @@ use super::{
         NhsNumber,
         audit::{Interaction, Outcome, QueryResult, RequestEvent},
         caller::{Caller, RequestContext},
-        child::{Demographics, Trace, Traced, Urgency},
+        child::{Demographics, NumberStatus, Trace, Traced, Urgency},
     },
 };
-use crate::telemetry::metrics;
+use crate::{store, telemetry::metrics};
 
 /// One permitted question.
 #[derive(Clone)]
@@ -96,14 +96,18 @@ impl Gateway {
                 return Ok(Checked::OverCap);
             }
         }
-        let traced = match self.trace(&[ask.number], Urgency::Caller).await {
-            Ok(mut traces) => traces.remove(&ask.number),
-            Err(Error::DemographicsUnavailable) => return Ok(Checked::Unavailable),
-            Err(error) => return Err(error),
+        let Ok(mut traces) = self.demographics.trace(&[ask.number], Urgency::Caller).await else {
+            return Ok(Checked::Unavailable);
         };
-        Ok(Checked::Answer(match &traced {
+        // One statement, whatever is stored of the number: what else there is to know of it is not asked here.
+        let number = ask.number;
+        let stored = self.store.read(move |conn| store::person::find(conn, &number)).await?;
+        let is_in_use = stored.is_none_or(|person| person.status == NumberStatus::Current);
+        Ok(Checked::Answer(match traces.pop() {
             // Superseded too: that there is another number, and which, is the demographic service's to say.
-            Some(Trace::Found(traced)) if ask.person.agrees_with(traced) => Confirmed::Match(self.disclosed_of(traced)),
+            Some(Trace::Found(traced)) if is_in_use && ask.person.agrees_with(&traced) => {
+                Confirmed::Match(self.disclosed_of(&traced))
+            }
             _ => Confirmed::No,
         }))
     }

@@ -5,7 +5,7 @@ use cpis_gateway::{config::PdsMode, cpis::types::child::NumberStatus};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Backend, CPP, Child, Reply, TestApp, child, on_both_stores, statements, upload::with},
+    harness::{Backend, CPP, Child, Reply, TestApp, child, on_both_stores, pds::PdsAnswer, statements, upload::with},
     refusals::{events_of, request_id},
 };
 
@@ -289,6 +289,34 @@ on_both_stores! {
         assert_match(&reply, &child(1));
         let patient = &reply.resources("Patient")[0];
         assert_eq!((&patient["name"][0]["family"], &patient["birthDate"]), (&json!("Testcase"), &json!("2017-05-11")));
+    }
+}
+
+on_both_stores! {
+    /// Whatever the national PDS says: it is that number's person, the one nothing, or nobody could be asked.
+    async fn the_national_pds_is_asked(backend) {
+        let (app, pds) = TestApp::start_with_pds(backend).await;
+        let known = child(1);
+        pds.knows(&known);
+        assert_match(&confirm(&app, bare(&known)).await, &known);
+        let wrong = confirm(&app, with(bare(&known), "/birthDate", json!("2017-05-12"))).await;
+        assert_no_match(&wrong);
+        for (index, answer) in [
+            PdsAnswer::Minimal, PdsAnswer::Superseded(known.number), PdsAnswer::Restricted, PdsAnswer::VeryRestricted,
+            PdsAnswer::Invalidated, PdsAnswer::Unknown,
+        ].into_iter().enumerate() {
+            let asked = child(u32::try_from(index).unwrap() + 10);
+            pds.says(&asked.number, answer.clone());
+            assert_eq!(whole(&confirm(&app, bare(&asked)).await), whole(&wrong), "{answer:?}");
+            assert_eq!(pds.times_asked(&asked.number), 1, "{answer:?}");
+        }
+        for (index, answer) in [PdsAnswer::Malformed, PdsAnswer::ForAnother(known.number), PdsAnswer::Denied].into_iter().enumerate() {
+            let asked = child(u32::try_from(index).unwrap() + 20);
+            pds.says(&asked.number, answer.clone());
+            let reply = app.clinician().post(PATH, &about(bare(&asked))).await;
+            reply.assert_refused(503, "transient", "UNABLE_TO_CALL_SERVICE");
+            assert!(!reply.header("retry-after").is_empty(), "{answer:?}");
+        }
     }
 }
 
