@@ -187,6 +187,7 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             distinct_children: settings.limits.distinct_children_per_hour,
             distinct_children_of_devices: settings.limits.distinct_children_per_hour_of_devices,
             refuse_over_cap: settings.limits.refuse_over_cap,
+            retrace_days: u32::from(settings.pds.retrace_days),
         },
         demographics,
         disclose_demographics: settings.access.disclose_demographics,
@@ -403,6 +404,7 @@ impl App {
         let mailbox = self.mailbox.clone().map(|mailbox| actix_web::rt::spawn(mailbox.run(stopped.clone())));
         let app = Arc::new(self);
         let checkpoints = actix_web::rt::spawn(app.clone().background(stopped.clone()));
+        let retracing = actix_web::rt::spawn(app.clone().retracing(stopped.clone()));
         let lifecycle = actix_web::rt::spawn(app.clone().lifecycle(stopped));
         let serving = actix_web::rt::spawn(server);
         tokio::pin!(serving);
@@ -417,7 +419,7 @@ impl App {
         // A failed send means that the tasks have ended already.
         let _ended = stopping.send(true);
         management_handle.stop(false).await;
-        let _joined = (notifier.await, checkpoints.await, lifecycle.await, managing.await);
+        let _joined = (notifier.await, checkpoints.await, retracing.await, lifecycle.await, managing.await);
         if let Some(mailbox) = mailbox {
             let _joined = mailbox.await;
         }
@@ -455,6 +457,9 @@ impl App {
                     if let Err(error) = self.gateway.sweep_uploads().await {
                         tracing::warn!(%error, "what dead processes left of uploads could not be discarded");
                     }
+                    if let Err(error) = self.gateway.forget_old_traces().await {
+                        tracing::warn!(%error, "traces that were kept for a day could not be forgotten");
+                    }
                 }
                 _ = stopped.changed() => return,
             }
@@ -478,6 +483,29 @@ impl App {
         }
         if let Err(error) = self.gateway.release_lifecycle(&self.lifecycle_terms()).await {
             tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
+        }
+    }
+
+    /// Stored numbers are traced again, round after round until `stopped`. A round that is broken off leaves nothing half
+    /// done: what it had claimed another may have a little later.
+    async fn retracing(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let mut rounds = tokio::time::interval(Duration::from_secs(u64::from(self.settings.lifecycle.round_seconds)));
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let round = async {
+                rounds.tick().await;
+                self.gateway.retrace().await
+            };
+            tokio::select! {
+                done = round => match done {
+                    Ok(done) if done.unavailable => {
+                        tracing::info!("stored numbers are traced again when demographics answer");
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "a round of tracing again broke off; the next one goes on"),
+                },
+                _ = stopped.changed() => return,
+            }
         }
     }
 

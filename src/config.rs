@@ -170,6 +170,8 @@ pub struct PdsSettings {
     pub breaker_failures: u16,
     /// Seconds that PDS then is left alone, until one request tries it.
     pub breaker_seconds: u16,
+    /// Days in which each stored number with a visible plan is traced again, with the national PDS; 0 never.
+    pub retrace_days: u16,
 }
 
 /// Whom the gateway asks about an NHS number.
@@ -406,6 +408,7 @@ impl Default for PdsSettings {
             attempts: 4,
             breaker_failures: 5,
             breaker_seconds: 30,
+            retrace_days: 7,
         }
     }
 }

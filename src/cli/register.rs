@@ -158,10 +158,11 @@ fn entries(source: impl Read) -> Result<Vec<RegisterEntry>, Vec<Fault>> {
 /// An entry of the values that could be read; `None` when there is no telling what it would be.
 fn entry(record: &csv::StringRecord, refuse: &mut impl FnMut(&str)) -> Option<RegisterEntry> {
     let field = |index: usize| record.get(index).unwrap_or_default();
-    let nhs_number = NhsNumber::parse(field(0)).ok();
-    if nhs_number.is_none() {
-        refuse("nhs_number isn't a valid NHS number");
+    let nhs_number = NhsNumber::typed(field(0));
+    if let Err(fault) = nhs_number {
+        refuse(&format!("nhs_number isn't a valid NHS number: {fault}"));
     }
+    let nhs_number = nhs_number.ok();
     let birth_date = field(3).parse::<NaiveDate>().ok();
     if birth_date.is_none() {
         refuse("birth_date isn't a date such as 2019-05-11");
@@ -173,7 +174,7 @@ fn entry(record: &csv::StringRecord, refuse: &mut impl FnMut(&str)) -> Option<Re
     if status.is_none() {
         refuse("status must be current, superseded, invalid, retired or restricted");
     }
-    let replaced_by = NhsNumber::parse(field(5)).ok();
+    let replaced_by = NhsNumber::typed(field(5)).ok();
     match (status, field(5).is_empty()) {
         (Some(NumberStatus::Superseded), _) if replaced_by.is_none() => {
             refuse("replaced_by must be the valid NHS number that replaced a superseded one");
@@ -216,7 +217,7 @@ mod tests {
     fn a_line_is_an_entry() {
         let read = read(
             "9990000018,O'Testcase,Robin  Sky,2019-05-11,,,\n\
-             9990000026,\"Testcase, Jr\",Ash,2018-02-28,superseded,9990000018,true\n",
+             999 000 0026,\"Testcase, Jr\",Ash,2018-02-28,superseded,999-000-0018,true\n",
         );
         let entries = read.unwrap();
         assert_eq!(entries.len(), 2);
@@ -252,7 +253,7 @@ mod tests {
             "{faults:?}"
         );
         let text = told(&faults, false).unwrap();
-        assert!(text.contains("  line 2: nhs_number isn't a valid NHS number\n"), "{text}");
+        assert!(text.contains("  line 2: nhs_number isn't a valid NHS number: the check digit is wrong"), "{text}");
     }
 
     #[test]

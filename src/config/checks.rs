@@ -113,6 +113,7 @@ impl Settings {
             ("pds.attempts", self.pds.attempts.into(), 1, 10),
             ("pds.breaker_failures", self.pds.breaker_failures.into(), 1, 1000),
             ("pds.breaker_seconds", self.pds.breaker_seconds.into(), 1, 3600),
+            ("pds.retrace_days", self.pds.retrace_days.into(), 0, 365),
             ("audit.checkpoint_seconds", self.audit.checkpoint_seconds.into(), 1, 3600),
             ("notify.retry_first_seconds", notify.retry_first_seconds.into(), 1, 86_400),
             ("notify.retry_longest_seconds", notify.retry_longest_seconds.into(), 1, 86_400),

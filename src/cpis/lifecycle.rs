@@ -8,7 +8,10 @@ use super::{
     ends::AT_ONCE,
     gateway::{Error, Gateway},
 };
-use crate::store::{StoreError, Tx, lease};
+use crate::{
+    demographics::Source,
+    store::{StoreError, Tx, lease},
+};
 
 const LEASE: &str = "lifecycle";
 /// Batches of ends in one round: what is left is for the next one.
@@ -60,7 +63,7 @@ impl Gateway {
             return Ok(done);
         }
         // First: a corrected birth date is acted on in the same round.
-        if self.demographics.is_register() {
+        if self.demographics.source() == Source::Register {
             let compared = self.compare_with_register(compared_to, terms.compared_at_once).await?;
             (done.numbers, done.compared_to) = (compared.changed, compared.last);
         }

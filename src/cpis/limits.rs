@@ -27,6 +27,8 @@ pub struct Limits {
     pub distinct_children_of_devices: u32,
     /// Over the cap further children are refused.
     pub refuse_over_cap: bool,
+    /// Days in which each stored number with a visible plan is traced again; 0 never.
+    pub retrace_days: u32,
 }
 
 impl Default for Limits {
@@ -44,6 +46,7 @@ impl Default for Limits {
             distinct_children: 100,
             distinct_children_of_devices: 0,
             refuse_over_cap: false,
+            retrace_days: 7,
         }
     }
 }

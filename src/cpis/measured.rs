@@ -36,6 +36,7 @@ impl Gateway {
             Ok(measured) => {
                 samples.extend(measured);
                 samples.extend(self.measured_lifecycle().await);
+                samples.extend(self.measured_tracing().await);
                 1.0
             }
             Err(error) => {
@@ -120,6 +121,10 @@ impl Gateway {
                 let found = demographics.health();
                 async move { found.unwrap_or((Health::Pass, String::new())) }
             }));
+        }
+        if self.is_retracing() {
+            let tracing = self.clone();
+            dependencies.push(Dependency::new("tracing", false, move || tracing.clone().check_tracing()));
         }
         dependencies
     }

@@ -1,5 +1,5 @@
 //! What becomes of an NHS number: superseded, invalidated, retired, restricted, and back; who is told (design 9). An
-//! administrator says it, the register does ([`super::register`]), and tracing will.
+//! administrator says it, or demographics do ([`super::news`]).
 //!
 //! Told of a number that became inactive is every authority that holds a child under exactly that number and whose record
 //! would still be shown by its dates: it is the one that still sends the child, and has to change its own record. One
@@ -7,7 +7,7 @@
 //! any more, and that a number was given up is the child's secret too. Of a restriction and of a death the authorities of
 //! all the child's numbers are told, each under its own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
@@ -16,7 +16,7 @@ use super::{
     types::{
         NhsNumber,
         audit::RequestEvent,
-        child::{NumberChange, NumberStatus, Trace, Urgency},
+        child::{NumberChange, NumberStatus},
         notice::{EndedReason, InactiveReason},
     },
     visibility,
@@ -71,52 +71,6 @@ impl Gateway {
         Ok(changed)
     }
 
-    /// What tracing numbers comes to, with what is stored of them: a number that was given up or replaced takes no upload,
-    /// whoever said so, for nobody would be shown what it brought. What tracing says anew of stored numbers is raised.
-    ///
-    /// # Errors
-    /// [`Error::DemographicsUnavailable`] or [`Error`].
-    pub(super) async fn trace(
-        &self,
-        numbers: &[NhsNumber],
-        urgency: Urgency,
-    ) -> Result<HashMap<NhsNumber, Trace>, Error> {
-        let traces = self.demographics.trace(numbers, urgency).await.map_err(|_| Error::DemographicsUnavailable)?;
-        let mut traces: HashMap<NhsNumber, Trace> = numbers.iter().copied().zip(traces).collect();
-        let asked = numbers.to_vec();
-        let stored = self.store.read(move |conn| person::find_all(conn, &asked)).await?;
-        if self.demographics.is_register() {
-            let is_ours = |number: &NhsNumber| {
-                let trace = traces.get(number);
-                matches!(trace, Some(Trace::Superseded(_) | Trace::Invalid | Trace::Restricted))
-            };
-            let news = stored.iter().filter(|person| person.status == NumberStatus::Current);
-            let news: Vec<NhsNumber> = news.map(|person| person.nhs_number).filter(is_ours).collect();
-            self.take_register_entries(news).await?;
-        }
-        for person in stored {
-            let Some(trace) = traces.get_mut(&person.nhs_number) else { continue };
-            if !matches!(trace, Trace::Found(_) | Trace::NotTraced) {
-                continue;
-            }
-            match person.status {
-                NumberStatus::Current => {}
-                NumberStatus::Invalid | NumberStatus::Retired => *trace = Trace::Invalid,
-                NumberStatus::Restricted => *trace = Trace::Restricted,
-                NumberStatus::Superseded => {
-                    let by = self.store.read(move |conn| {
-                        let by = person::replacing(conn, person.id)?;
-                        by.map(|by| person::get(conn, by)).transpose()
-                    });
-                    if let Some(by) = by.await? {
-                        *trace = Trace::Superseded(by.nhs_number);
-                    }
-                }
-            }
-        }
-        Ok(traces)
-    }
-
     /// [`Gateway::set_number_status`] within a transaction that holds the child of every number that it names ([`children_of`]).
     pub(super) fn change_number(
         &self,
@@ -136,6 +90,8 @@ impl Gateway {
         if changed != Changed::Done {
             return Ok(changed);
         }
+        // Something newer is known than any answer that was kept.
+        store::trace::forget(tx.conn, &[number])?;
         if change == NumberChange::Retired {
             self.part_from_retired(tx, &person, now)?;
         }

@@ -8,7 +8,7 @@ use super::{
     numbers::set_standing,
     types::{
         audit::SystemEvent,
-        child::{NumberChange, NumberStatus},
+        child::{NumberChange, NumberStatus, Statement},
         notice::InactiveReason,
     },
 };
@@ -59,11 +59,9 @@ fn forget_replacements(conn: &mut Conn, person: &Person) -> Result<(), StoreErro
     for owned in store::child::of_persons(conn, &[person.id])? {
         store::outbox::forget_replacement(conn, owned.authority_id, &person.nhs_number)?;
     }
-    if let Some(seen) = &person.register_seen {
-        let mut words = seen.split(' ');
-        let (status, _, life) = (words.next(), words.next(), words.next());
-        let kept = format!("{}  {}", status.unwrap_or_default(), life.unwrap_or_default());
-        person::set_register_seen(conn, person.id, &kept)?;
+    if person.said.replaced_by.is_some() {
+        person::set_said(conn, person.id, &Statement { replaced_by: None, ..person.said })?;
     }
+    store::trace::forget(conn, &[person.nhs_number])?;
     Ok(())
 }

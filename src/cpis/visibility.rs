@@ -118,6 +118,7 @@ mod tests {
         silent_hours: 36,
         refused_kept_days: 90,
         remind_days: 7,
+        retrace_days: 7,
     };
 
     #[test]

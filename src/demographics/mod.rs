@@ -21,6 +21,17 @@ pub use pds::{Pds, observer as pds_observer};
 #[error("demographics are not available")]
 pub struct Unavailable;
 
+/// Who is asked; what follows from it is in `cpis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Asking costs nothing, and what it says of stored numbers can be compared at any time.
+    Register,
+    /// The national service: each question costs, and it may not be there.
+    Pds,
+    /// Nobody.
+    Off,
+}
+
 /// A source of demographics.
 pub trait Demographics: Send + Sync {
     /// What is known of each number, in the order of `numbers`.
@@ -30,9 +41,9 @@ pub trait Demographics: Send + Sync {
         urgency: Urgency,
     ) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>>;
 
-    /// True of the local register: what it says of stored numbers can be compared at any time.
-    fn is_register(&self) -> bool {
-        false
+    /// Which it is.
+    fn source(&self) -> Source {
+        Source::Pds
     }
 
     /// How it is, and what was found, if it can be away by itself.
@@ -50,8 +61,8 @@ pub trait Demographics: Send + Sync {
 pub struct Register(pub Store);
 
 impl Demographics for Register {
-    fn is_register(&self) -> bool {
-        true
+    fn source(&self) -> Source {
+        Source::Register
     }
 
     fn trace<'a>(&'a self, numbers: &'a [NhsNumber], _: Urgency) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
@@ -70,6 +81,10 @@ impl Demographics for Register {
 pub struct Off;
 
 impl Demographics for Off {
+    fn source(&self) -> Source {
+        Source::Off
+    }
+
     fn trace<'a>(&'a self, numbers: &'a [NhsNumber], _: Urgency) -> BoxFuture<'a, Result<Vec<Trace>, Unavailable>> {
         Box::pin(async move { Ok(vec![Trace::NotTraced; numbers.len()]) })
     }

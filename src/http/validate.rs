@@ -18,7 +18,7 @@ use crate::{
         NhsNumber, Precondition,
         audit::Interaction,
         caller::Role,
-        upload::{OrganizationChange, RecordChange},
+        upload::{OrganizationChange, RecordChange, RecordCode},
     },
     fhir::{
         json,
@@ -284,7 +284,8 @@ impl Asked {
                 let mut issues = reading.validators.validate(&self.resource, Profile::Cpis);
                 if issues.is_empty() {
                     let words = "The id of a Patient is its NHS number: ten digits with a right check digit.";
-                    issues.push(Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, words).at("Patient.id"));
+                    let issue = Issue::error(IssueCode::BusinessRule, SpineCode::InvalidValue, words);
+                    issues.push(issue.with_record_code(RecordCode::Cpr04).at("Patient.id"));
                 }
                 issues
             }

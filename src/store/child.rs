@@ -85,6 +85,15 @@ pub fn get(conn: &mut Conn, id: i64) -> Result<Option<OwnedChild>, StoreError> {
     Ok(newest_versions(conn, rows, NO_UPLOAD)?.pop())
 }
 
+/// The authorities that have a child of a person, or are about to.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn authorities_of(conn: &mut Conn, person_id: i64) -> Result<Vec<i64>, StoreError> {
+    let children = authority_child::table.filter(authority_child::person_id.eq(person_id));
+    Ok(children.select(authority_child::authority_id).load(conn)?)
+}
+
 /// At most `limit` of an authority's own children, by their keys from `place` on, and the key to read on from: none when
 /// there are no more. Fewer come when some don't count yet.
 ///
@@ -236,7 +245,7 @@ pub fn add_version(
     local_id: Option<&str>,
     recording: Recording,
 ) -> Result<i64, StoreError> {
-    set_due(conn, child_id, Some(LONG_DUE))?;
+    is_changed(conn, child_id)?;
     let last: Option<i64> =
         version::table.filter(version::child_id.eq(child_id)).select(diesel::dsl::max(version::version)).first(conn)?;
     let next = last.unwrap_or(0) + 1;
@@ -257,7 +266,7 @@ pub fn add_version(
 }
 
 /// The day of what changed since it was last looked at ([`due`]).
-pub(super) const LONG_DUE: NaiveDate = match NaiveDate::from_ymd_opt(2000, 1, 1) {
+const LONG_DUE: NaiveDate = match NaiveDate::from_ymd_opt(2000, 1, 1) {
     Some(day) => day,
     None => NaiveDate::MIN,
 };
@@ -302,6 +311,16 @@ pub fn due(conn: &mut Conn, today: NaiveDate, limit: i64) -> Result<Vec<DueChild
 pub fn set_due(conn: &mut Conn, id: i64, day: Option<NaiveDate>) -> Result<(), StoreError> {
     diesel::update(authority_child::table.find(id)).set(authority_child::due_date.eq(day)).execute(conn)?;
     Ok(())
+}
+
+/// Something is stored of a child: its plans have to be looked at, and its number is traced again.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub(super) fn is_changed(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
+    set_due(conn, id, Some(LONG_DUE))?;
+    let person: i64 = authority_child::table.find(id).select(authority_child::person_id).first(conn)?;
+    super::trace::again(conn, person)
 }
 
 /// Has the plans of every child of a person looked at.

@@ -24,6 +24,7 @@ mod schema;
 pub mod staged;
 pub mod subscription;
 pub mod succession;
+pub mod trace;
 pub mod undelivered;
 pub mod upload;
 mod writer;

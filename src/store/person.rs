@@ -8,7 +8,10 @@ use super::{
     connection::on,
     schema::{alias, person},
 };
-use crate::cpis::types::{NhsNumber, child::NumberStatus};
+use crate::cpis::types::{
+    NhsNumber,
+    child::{NumberStatus, Statement},
+};
 
 /// A known number.
 #[derive(Clone, Debug)]
@@ -20,8 +23,12 @@ pub struct Person {
     /// What the number is under a restriction, where that is not current or superseded.
     pub beneath: Option<NumberStatus>,
     pub deceased: bool,
-    /// What the register said of it when it was last compared.
-    pub register_seen: Option<String>,
+    /// What demographics, the register or the PDS, last said of it; that there is nothing to say before they were asked.
+    pub said: Statement,
+    /// When demographics were asked for the newest answer, in milliseconds since 1970; 0 when they never were.
+    pub traced_ms: i64,
+    /// Demographics don't know it.
+    pub unknown: bool,
 }
 
 /// "The child" of a look-up: the person at the end of the alias chain and all that lead to it. A retired number is
@@ -38,7 +45,7 @@ pub struct Child {
     pub restricted: bool,
 }
 
-type Row = (i64, String, String, Option<NaiveDate>, Option<String>, bool, Option<String>);
+type Row = (i64, String, String, Option<NaiveDate>, Option<String>, bool, Option<String>, i64, Option<i64>);
 type Columns = (
     person::id,
     person::nhs_number,
@@ -47,6 +54,8 @@ type Columns = (
     person::beneath,
     person::deceased,
     person::register_seen,
+    person::traced_ms,
+    person::unknown_ms,
 );
 
 const COLUMNS: Columns = (
@@ -57,10 +66,12 @@ const COLUMNS: Columns = (
     person::beneath,
     person::deceased,
     person::register_seen,
+    person::traced_ms,
+    person::unknown_ms,
 );
 
 fn person_of(row: Row) -> Result<Person, StoreError> {
-    let (id, number, status, traced_birth_date, beneath, deceased, register_seen) = row;
+    let (id, number, status, traced_birth_date, beneath, deceased, said, traced_ms, unknown_ms) = row;
     let status_of = |code: &str| NumberStatus::from_code(code).ok_or(StoreError::Corrupt("person.status"));
     Ok(Person {
         id,
@@ -69,7 +80,12 @@ fn person_of(row: Row) -> Result<Person, StoreError> {
         traced_birth_date,
         beneath: beneath.as_deref().map(status_of).transpose()?,
         deceased,
-        register_seen,
+        said: match said {
+            Some(said) => Statement::parse(&said).ok_or(StoreError::Corrupt("person.register_seen"))?,
+            None => Statement::NOTHING_TO_SAY,
+        },
+        traced_ms,
+        unknown: unknown_ms.is_some(),
     })
 }
 
@@ -103,6 +119,16 @@ pub fn find_all(conn: &mut Conn, numbers: &[NhsNumber]) -> Result<Vec<Person>, S
 /// [`StoreError::Corrupt`] when there is none.
 pub fn get(conn: &mut Conn, id: i64) -> Result<Person, StoreError> {
     person_of(person::table.find(id).select(COLUMNS).first(conn)?)
+}
+
+/// The persons of surrogate keys, by ascending key, at most some hundreds at once.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn get_all(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Person>, StoreError> {
+    let rows: Vec<Row> =
+        person::table.filter(person::id.eq_any(ids.to_vec())).order(person::id).select(COLUMNS).load(conn)?;
+    rows.into_iter().map(person_of).collect()
 }
 
 /// The child that a number belongs to; `None` for a number that was never sent.
@@ -176,7 +202,8 @@ pub fn find_or_create(conn: &mut Conn, number: &NhsNumber) -> Result<Person, Sto
 /// [`StoreError`] when the database fails.
 pub fn set_traced_birth_date(conn: &mut Conn, id: i64, birth_date: NaiveDate) -> Result<(), StoreError> {
     diesel::update(person::table.find(id)).set(person::traced_birth_date.eq(birth_date)).execute(conn)?;
-    // The day on which the child comes of age is another one.
+    // The day on which the child comes of age is another one, and what is shown of it may be too.
+    super::trace::again(conn, id)?;
     super::child::all_due(conn, id)
 }
 
@@ -186,7 +213,7 @@ pub fn set_traced_birth_date(conn: &mut Conn, id: i64, birth_date: NaiveDate) ->
 /// [`StoreError`] when the database fails.
 pub fn set_status(conn: &mut Conn, id: i64, status: NumberStatus) -> Result<(), StoreError> {
     diesel::update(person::table.find(id)).set(person::status.eq(status.code())).execute(conn)?;
-    Ok(())
+    super::trace::again(conn, id)
 }
 
 /// Keeps what a number is under a restriction.
@@ -208,12 +235,12 @@ pub fn set_deceased(conn: &mut Conn, id: i64, deceased: bool) -> Result<(), Stor
     Ok(())
 }
 
-/// Keeps what the register said of a number, so that only what it says anew counts.
+/// Keeps what demographics said of a number, so that only what they say anew counts.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub fn set_register_seen(conn: &mut Conn, id: i64, said: &str) -> Result<(), StoreError> {
-    diesel::update(person::table.find(id)).set(person::register_seen.eq(said)).execute(conn)?;
+pub fn set_said(conn: &mut Conn, id: i64, said: &Statement) -> Result<(), StoreError> {
+    diesel::update(person::table.find(id)).set(person::register_seen.eq(said.text())).execute(conn)?;
     Ok(())
 }
 

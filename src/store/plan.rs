@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use super::{
     Conn, StoreError,
-    child::LONG_DUE,
     history::{NO_UPLOAD, Recording, Span, counting, histories, settled_below, walk},
     schema::{authority_child, plan, plan_version as version},
 };
@@ -224,7 +223,7 @@ pub fn create(
         ))
         .returning(plan::id)
         .get_result(conn)?;
-    super::child::set_due(conn, child_id, Some(LONG_DUE))?;
+    super::child::is_changed(conn, child_id)?;
     insert_version(conn, key, 1, content, (None, None), recording)?;
     Ok(key)
 }
@@ -240,7 +239,7 @@ pub fn add_version(
     recording: Recording,
 ) -> Result<i64, StoreError> {
     let child: i64 = plan::table.find(key).select(plan::child_id).first(conn)?;
-    super::child::set_due(conn, child, Some(LONG_DUE))?;
+    super::child::is_changed(conn, child)?;
     add_next(conn, key, content, (None, None), recording)
 }
 

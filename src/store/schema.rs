@@ -79,6 +79,10 @@ diesel::table! {
         beneath -> Nullable<Text>,
         deceased -> Bool,
         register_seen -> Nullable<Text>,
+        traced_ms -> BigInt,
+        retrace_ms -> Nullable<BigInt>,
+        claimed_ms -> Nullable<BigInt>,
+        unknown_ms -> Nullable<BigInt>,
     }
 }
 
@@ -87,6 +91,28 @@ diesel::table! {
         old_person_id -> BigInt,
         replacing_person_id -> BigInt,
         since_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    retrace_pace (id) {
+        id -> BigInt,
+        began_ms -> BigInt,
+        granted_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    trace_result (authority_id, nhs_number) {
+        authority_id -> BigInt,
+        nhs_number -> Text,
+        asked_ms -> BigInt,
+        result -> Text,
+        replaced_by -> Nullable<Text>,
+        family -> Nullable<Text>,
+        given -> Nullable<Text>,
+        birth_date -> Nullable<Date>,
+        deceased -> Bool,
     }
 }
 
@@ -409,6 +435,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     register_entry,
     person,
     alias,
+    retrace_pace,
+    trace_result,
     upload,
     upload_record,
     authority_child,

@@ -82,6 +82,10 @@ metrics! {
     PDS_AWAY: Gauge "cpis_pds_away" [] "1 while PDS failed too often lately and is left alone by this process, else 0. Uploads get CPF05 meanwhile. Worry when it is not 0.";
     PDS_UNDER_WAY: Gauge "cpis_pds_under_way" [] "Requests to PDS of this process that wait for their answer.";
     PDS_WAITING: Gauge "cpis_pds_waiting" ["urgency"] "Requests to PDS of this process that wait for their turn, by urgency: caller, file, background. Worry when caller stays over 0.";
+    UNKNOWN_NUMBERS: Gauge "cpis_unknown_numbers" [] "Stored numbers that demographics don't know: what is stored stays. Worry when it is not 0: the audit's events unknown say which.";
+    RETRACED_NUMBERS: Gauge "cpis_retraced_numbers" [] "Stored numbers that are traced again with the PDS within pds.retrace_days.";
+    RETRACED_IN_PERIOD: Gauge "cpis_retraced_numbers_in_period" [] "Those of them that were traced within pds.retrace_days, by whatever. Worry when it stays below cpis_retraced_numbers.";
+    OLDEST_TRACE_SECONDS: Gauge "cpis_oldest_trace_seconds" [] "Age of the oldest trace of them, in seconds; of those that ever were traced. Worry when it is over pds.retrace_days.";
     STORE_UP: Gauge "cpis_store_up" [] "1 when the store could be read for this exposition, else 0, and the other gauges are left out.";
 }
 

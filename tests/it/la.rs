@@ -131,7 +131,7 @@ on_both_stores! {
         ].concat());
         let ended = client.run(&["upload", &file]).await;
         assert_eq!(ended.code, 3, "{ended:?}");
-        for part in ["File 1: CPF03", "line 4", "start", "future", "line 5", "nhs_number", "CPR03"] {
+        for part in ["File 1: CPF03", "line 4", "start", "future", "line 5", "family", "CPR03"] {
             assert!(ended.out.contains(part), "{part}: {}", ended.out);
         }
         assert!(!ended.out.contains("line 2") && !ended.out.contains(child(2).nhs()), "{}", ended.out);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::csv::{Line, Plan};
@@ -118,7 +119,9 @@ fn patient(nhs: &str, family: &str, given: &[String], birth_date: &str, local_id
 }
 
 fn put_patient(nhs: &str, patient: Value) -> Value {
-    json!({"request": {"method": "PUT", "url": format!("Patient/{nhs}")}, "resource": patient})
+    // What isn't a number may hold signs that would make another URL.
+    let url = format!("Patient/{}", utf8_percent_encode(nhs, NON_ALPHANUMERIC));
+    json!({"request": {"method": "PUT", "url": url}, "resource": patient})
 }
 
 fn put_organization(ods: &str, change: &OrganizationChange) -> Value {

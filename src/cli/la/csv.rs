@@ -7,7 +7,7 @@ use std::io::Write;
 use chrono::NaiveDate;
 
 use super::LaFault;
-use crate::cpis::types::PlanType;
+use crate::cpis::types::{NhsNumber, PlanType, nhs_number::InvalidNhsNumber};
 
 /// The columns, in the order in which they are written.
 pub const COLUMNS: [&str; 10] =
@@ -109,7 +109,7 @@ fn line(number: u64, cell: impl Fn(&str) -> String) -> Line {
     let any = [&code, &start, &end, &plan_id, &delete].iter().any(|text| !text.is_empty());
     Line {
         number,
-        nhs_number: cell("nhs_number").replace(' ', ""),
+        nhs_number: number_as_sent(&cell("nhs_number")),
         local_id: cell("local_id"),
         family: cell("family"),
         given: given(&cell("given")),
@@ -121,6 +121,16 @@ fn line(number: u64, cell: impl Fn(&str) -> String) -> Line {
             plan_id,
             delete: !["", "no", "n", "false", "0"].contains(&delete.to_lowercase().as_str()),
         }),
+    }
+}
+
+/// The ten digits, if they are an NHS number as people type it. One of the old style without what parts it, as no sign of
+/// it is lost; it never becomes a valid one. Anything else as it is.
+fn number_as_sent(text: &str) -> String {
+    match NhsNumber::typed(text) {
+        Ok(number) => number.as_str().to_owned(),
+        Err(InvalidNhsNumber::OldStyle) => text.chars().filter(char::is_ascii_alphanumeric).collect(),
+        Err(_) => text.to_owned(),
     }
 }
 
@@ -217,6 +227,8 @@ mod tests {
             plain.replace(',', ";"),
             plain.replace(',', "\t"),
             plain.replace("Testcase", "\"Testcase\"").replace("9990000018", "999 000 0018"),
+            plain.replace("9990000018", "999-000-0018"),
+            plain.replace("9990000018", "\u{a0}999\u{2009}000\u{2013}0018"),
             plain.replace("2026-09-14", "14/09/2026").replace("2017-05-11", "11/5/2017"),
             plain.replace("nhs_number,local_id", "NHS Number, Local-ID").replace("CPP", " cpp "),
             plain.replace("Robin Alex", "Robin|Alex"),
@@ -247,6 +259,17 @@ mod tests {
         let plans: Vec<(Option<PlanType>, &str, bool)> =
             lines.iter().flat_map(|line| &line.plan).map(|p| (p.plan_type, p.start.as_str(), p.delete)).collect();
         assert_eq!(plans, [(None, "31/02/2026", false), (Some(PlanType::LookedAfter), "soon", true)]);
+    }
+
+    #[test]
+    fn a_number_that_can_not_be_read_never_becomes_another() {
+        for (typed, sent) in
+            [("ABCD 123/4", "ABCD1234"), ("999.000.0018", "999.000.0018"), ("9990000018 x", "9990000018 x")]
+        {
+            let lines = read(format!("nhs_number,plan,start\n{typed},LAC,2026-09-14\n").as_bytes()).unwrap();
+            assert_eq!(lines[0].nhs_number, sent);
+            assert!(NhsNumber::parse(sent).is_err());
+        }
     }
 
     #[test]

@@ -326,10 +326,20 @@ fn count_places(rows: &[Row]) -> usize {
 fn element_below(expression: &str) -> &str {
     let below = expression.split_once("].resource").map_or("", |(_, below)| below);
     let below = below.trim_start_matches('.');
-    ["period.start", "period.end", "birthDate", "identifier", "name", "status", "subject", "code"]
-        .into_iter()
-        .find(|known| below.starts_with(known))
-        .unwrap_or_default()
+    // Of those of which one begins with the other the longer comes first.
+    let known = [
+        "period.start",
+        "period.end",
+        "birthDate",
+        "identifier",
+        "name.family",
+        "name.given",
+        "name",
+        "status",
+        "subject",
+        "code",
+    ];
+    known.into_iter().find(|known| below.starts_with(known)).unwrap_or_default()
 }
 
 /// The column of the CSV that an element comes from.
@@ -338,8 +348,9 @@ fn column(expression: &str, resource_type: &str, code: &str) -> &'static str {
         "period.start" => "start",
         "period.end" => "end",
         "birthDate" => "birth_date",
+        "name.given" => "given",
         "name" if expression.contains("given") => "given",
-        "name" => "family",
+        "name.family" | "name" => "family",
         "status" => "delete",
         "code" => "plan",
         "subject" => "nhs_number",

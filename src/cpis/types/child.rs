@@ -135,14 +135,46 @@ pub struct RegisterEntry {
 }
 
 impl RegisterEntry {
-    /// What it says of the number itself, to tell whether that is new.
-    pub fn statement(&self) -> String {
+    /// What it says of the number itself.
+    pub fn statement(&self) -> Statement {
+        Statement { status: self.status, replaced_by: self.replaced_by, deceased: self.deceased }
+    }
+}
+
+/// What demographics say of a number itself; kept, to tell whether what they say next is new. `Debug` is masked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Statement {
+    pub status: NumberStatus,
+    /// Of a superseded number; none even so where the replacement may not be kept.
+    pub replaced_by: Option<NhsNumber>,
+    pub deceased: bool,
+}
+
+impl Statement {
+    /// Of a number about which there is nothing to say; what was never asked for counts so.
+    pub const NOTHING_TO_SAY: Self = Self { status: NumberStatus::Current, replaced_by: None, deceased: false };
+
+    /// As it is kept: three words with a space between them, the last two of which may be empty.
+    pub fn text(&self) -> String {
         let replaced_by = self.replaced_by.as_ref().map_or("", NhsNumber::as_str);
         format!("{} {replaced_by} {}", self.status.code(), if self.deceased { "deceased" } else { "" })
     }
 
-    /// [`RegisterEntry::statement`] of a number about which there is nothing to say; what was never compared counts so.
-    pub const NOTHING_TO_SAY: &'static str = "current  ";
+    /// What [`Statement::text`] has written.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let status = NumberStatus::from_code(words.next()?)?;
+        let replaced_by = match words.next()? {
+            "" => None,
+            number => Some(NhsNumber::parse(number).ok()?),
+        };
+        let deceased = match words.next()? {
+            "" => false,
+            "deceased" => true,
+            _ => return None,
+        };
+        words.next().is_none().then_some(Self { status, replaced_by, deceased })
+    }
 }
 
 /// What demographics hold of a person; a source may lack any of it. `Debug` is masked.
@@ -180,4 +212,4 @@ pub enum Trace {
     NotTraced,
 }
 
-masked_debug!(AuthorityChild, Inactive, RegisterEntry, Traced);
+masked_debug!(AuthorityChild, Inactive, RegisterEntry, Statement, Traced);

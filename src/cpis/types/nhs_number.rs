@@ -13,21 +13,28 @@ pub struct NhsNumber([u8; 10]);
 pub enum InvalidNhsNumber {
     #[error("an NHS number has exactly 10 digits, without spaces")]
     Format,
+    /// The same of a number that a person typed.
+    #[error("an NHS number has exactly 10 digits, with nothing but spaces or hyphens between them")]
+    Typed,
+    /// Of the kind that was in use before 1996: a few letters, then digits.
+    #[error(
+        "an NHS number with letters is of the old style, not in use since 1996: trace the person for the one of 10 digits"
+    )]
+    OldStyle,
     #[error("the check digit is wrong: please check the number for a typing error")]
     CheckDigit,
 }
 
 impl NhsNumber {
-    /// Parses exactly ten ASCII digits; spaces are not accepted here.
+    /// Parses exactly ten ASCII digits, as machines send them; what people type is for [`NhsNumber::typed`].
     ///
     /// # Errors
     /// [`InvalidNhsNumber`] when the text is not ten digits, all digits are equal, or modulus 11 fails.
     pub fn parse(text: &str) -> Result<Self, InvalidNhsNumber> {
-        let bytes = text.as_bytes();
-        let digits: [u8; 10] = bytes.try_into().map_err(|_| InvalidNhsNumber::Format)?;
-        if !digits.iter().all(u8::is_ascii_digit) {
-            return Err(InvalidNhsNumber::Format);
-        }
+        let digits: Option<[u8; 10]> = text.as_bytes().try_into().ok();
+        let Some(digits) = digits.filter(|digits| digits.iter().all(u8::is_ascii_digit)) else {
+            return Err(if is_old_style(text) { InvalidNhsNumber::OldStyle } else { InvalidNhsNumber::Format });
+        };
         let weighted: u32 = digits.iter().take(9).zip((2..=10).rev()).map(|(d, w)| u32::from(d - b'0') * w).sum();
         let check = match 11 - weighted % 11 {
             11 => 0,
@@ -40,10 +47,41 @@ impl NhsNumber {
         Ok(Self(digits))
     }
 
+    /// Parses a number as people type it: white space around it is ignored, and between its digits spaces (also no-break
+    /// and thin ones), hyphens and dashes. docs/nhs-numbers.md says where people type.
+    ///
+    /// # Errors
+    /// [`InvalidNhsNumber`] as [`NhsNumber::parse`].
+    pub fn typed(text: &str) -> Result<Self, InvalidNhsNumber> {
+        let text = text.trim();
+        let is_digit = |sign: char| sign.is_ascii_digit();
+        let bare = if text.starts_with(is_digit) && text.ends_with(is_digit) {
+            Self::parse(&text.chars().filter(|sign| !parts_digits(*sign)).collect::<String>())
+        } else {
+            Self::parse(text)
+        };
+        bare.map_err(|fault| if fault == InvalidNhsNumber::Format { InvalidNhsNumber::Typed } else { fault })
+    }
+
     /// The ten digits. For storage and FHIR bodies only, never for logs or messages.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+}
+
+/// Spaces (not tabs and line ends), hyphens and dashes.
+fn parts_digits(sign: char) -> bool {
+    matches!(sign,
+        ' ' | '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
+            | '-' | '\u{2010}'..='\u{2015}' | '\u{2212}')
+}
+
+/// Two to five letters, then two to eight digits, however they are parted.
+fn is_old_style(text: &str) -> bool {
+    let signs: Vec<u8> = text.bytes().filter(|sign| !matches!(sign, b' ' | b'-' | b'/' | b'.')).collect();
+    let letters = signs.iter().take_while(|sign| sign.is_ascii_alphabetic()).count();
+    let digits = signs.iter().skip(letters).take_while(|sign| sign.is_ascii_digit()).count();
+    (2..=5).contains(&letters) && (2..=8).contains(&digits) && letters + digits == signs.len()
 }
 
 impl fmt::Debug for NhsNumber {
@@ -114,6 +152,63 @@ mod tests {
         for text in ["9912003899", "0000000000", "1111111111", "9999999999", "9990000019"] {
             assert_eq!(NhsNumber::parse(text), Err(InvalidNhsNumber::CheckDigit), "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_of_the_old_style_are_told_as_such() {
+        for text in ["ABC123", "ABCD 123 4", "LKJHB/123/45", "nd-4471", "AB.12", " ABCD 1234 "] {
+            for read in [NhsNumber::parse(text), NhsNumber::typed(text)] {
+                assert_eq!(read, Err(InvalidNhsNumber::OldStyle), "{text}");
+            }
+        }
+        for text in ["A1", "patient-1", "ABCDEF12", "AB123456789", "AB12C", "12AB", "999000001a", "ÄÖ12", "AB", "AB_12"]
+        {
+            assert_eq!(NhsNumber::parse(text), Err(InvalidNhsNumber::Format), "{text}");
+            assert_eq!(NhsNumber::typed(text), Err(InvalidNhsNumber::Typed), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_people_type_is_read_and_nothing_else() {
+        for text in [
+            "9990000018",
+            "999 000 0018",
+            "  999 000 0018\t\r\n",
+            "999-000-0018",
+            "999\u{2013}000\u{2014}0018",
+            "999 - 000 - 0018",
+            "999\u{a0}000\u{202f}0018",
+            "999\u{2009}000\u{2007}0018",
+            "\u{a0}999\u{2212}000\u{2011}0018\u{3000}",
+        ] {
+            assert_eq!(NhsNumber::typed(text), NhsNumber::parse("9990000018"), "{text:?}");
+            assert!(text == "9990000018" || NhsNumber::parse(text).is_err(), "{text:?}");
+        }
+        for text in [
+            "",
+            " ",
+            "-9990000018",
+            "9990000018-",
+            "999.000.0018",
+            "999/000/0018",
+            "999_000_0018",
+            "999,000,0018",
+            "999\t000\t0018",
+            "999\n0000018",
+            "(999) 000 0018",
+            "+999 000 0018",
+            "'9990000018",
+            "999\u{200b}0000018",
+            "\u{feff}9990000018",
+            "９９９ ０００ ００１８",
+            "999 000 001O",
+            "999 000 001",
+            "999 000 00188",
+            "NHS 999 000 0018",
+        ] {
+            assert_eq!(NhsNumber::typed(text), Err(InvalidNhsNumber::Typed), "{text:?}");
+        }
+        assert_eq!(NhsNumber::typed("999 000 0019"), Err(InvalidNhsNumber::CheckDigit));
     }
 
     #[test]

@@ -17,11 +17,12 @@ use crate::{
     cpis::{
         gateway::{Error, Gateway},
         own_record::own_plan,
+        trace::Traces,
         types::{
             NhsNumber, Organization,
             audit::Interaction,
             caller::{Caller, RequestContext},
-            child::{Trace, Urgency},
+            child::Urgency,
             upload::{Door, FileCode, OrganizationChange, Problem, ReadRecord, RecordChange},
         },
     },
@@ -234,7 +235,7 @@ impl Gateway {
             return self.before(&upload.head, known).await;
         }
         let mut numbers: Vec<NhsNumber> = upload.records.iter().filter_map(|sent| number_of(&sent.record)).collect();
-        let traces = Arc::new(self.traces(&mut numbers, Urgency::Caller).await?);
+        let traces = Arc::new(self.traces(&mut numbers, None).await?);
         let patience = self.patience();
         loop {
             let (gateway, upload, traces, numbers) = (self.clone(), upload.clone(), traces.clone(), numbers.clone());
@@ -360,23 +361,24 @@ impl Gateway {
         })
     }
 
-    /// What demographics know of these numbers, which are put in order, each once.
+    /// What demographics know of these numbers, which are put in order, each once; of a staged upload, with its authority.
     pub(super) async fn traces(
         &self,
         numbers: &mut Vec<NhsNumber>,
-        urgency: Urgency,
-    ) -> Result<HashMap<NhsNumber, Trace>, Error> {
+        staged_by: Option<i64>,
+    ) -> Result<Traces, Error> {
         // Those of unreadable records too: of a restricted child nothing may be kept, however its record is refused.
         numbers.sort_unstable();
         numbers.dedup();
-        self.trace(numbers, urgency).await
+        let urgency = if staged_by.is_some() { Urgency::File } else { Urgency::Caller };
+        self.trace_for(numbers, urgency, staged_by).await
     }
 
     fn apply_in(
         &self,
         tx: &mut Tx<'_>,
         upload: &Upload,
-        traces: &HashMap<NhsNumber, Trace>,
+        traces: &Traces,
         identity: Option<[u8; 32]>,
     ) -> Result<Attempt, StoreError> {
         let head = &upload.head;
@@ -417,7 +419,7 @@ impl Gateway {
         let code = file_code(loaded, count, judged.organization_refused(), stored);
         let kept = KeptAnswer::Final { organization: KeptAnswer::organization(judged.organization.as_ref()), stored };
         store::upload::answer(tx.conn, key, code, &kept.write()?)?;
-        let keeping = Keeping { head, traces, now, is_read_again: head.number.is_some() };
+        let keeping = Keeping { head, traces: &traces.by_number, now, is_read_again: head.number.is_some() };
         self.keep(tx, upload, &judged, keeping, key, stored)?;
         self.confirm(tx, head, code, now_ms)?;
         Ok(Attempt::Applied(Box::new(Applied {

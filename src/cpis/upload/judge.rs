@@ -12,7 +12,7 @@ use super::{
 use crate::cpis::{
     calendar::{birthday, days_after},
     limits::Limits,
-    matching::compare,
+    matching::{Part, compare},
     types::{
         LocalPlanId, Plan, PlanPeriod, PlanType,
         child::{AuthorityChild, Demographics, Trace},
@@ -109,7 +109,7 @@ pub fn judge(
 
     let only_ends = only_ends(record, &changes);
     let number = verify(record, stored, trace);
-    let verified = number.is_none();
+    let verified = number.is_empty();
     if !only_ends {
         problems.extend(number);
         problems.extend((!duty_phone_known).then(|| whole(record, RecordCode::Cpr07, "", NO_DUTY_PHONE)));
@@ -230,10 +230,11 @@ pub(super) fn dates(
 const ENDS_AT_AGE: &str = "A plan of this type ends at the latest on the day on which the child comes of age. Send that \
                            day or an earlier one as the end.";
 
-/// What is wrong with the number or with the child's data compared to it.
-fn verify(record: &RecordChange, stored: &StoredRecord, trace: &Trace) -> Option<Problem> {
+/// What is wrong with the number; if nothing is, every part of the person's data that isn't that of the number. The person
+/// is whom the record is about: the child, or the mother of an unborn one.
+fn verify(record: &RecordChange, stored: &StoredRecord, trace: &Trace) -> Vec<Problem> {
     let element = if record.child.is_some() { "identifier" } else { "subject" };
-    let refuse = |code, reason: &str| Some(whole(record, code, element, reason));
+    let refuse = |code, reason: &str| vec![whole(record, code, element, reason)];
     match trace {
         Trace::Unknown | Trace::Invalid => refuse(
             RecordCode::Cpr01,
@@ -249,15 +250,40 @@ fn verify(record: &RecordChange, stored: &StoredRecord, trace: &Trace) -> Option
                 "You haven't sent this child's name and birth date yet. Send them first by PUT Patient/{NHS number}, or \
                  in one Bundle with the plan.",
             ),
-            (Some(sent), Trace::Found(traced)) => compare(sent, traced).err().and_then(|code| {
-                refuse(
-                    code,
-                    "Name and birth date don't agree with those of the NHS number. Correct them, or the number.",
-                )
-            }),
-            (Some(_), _) => None,
+            (Some(sent), Trace::Found(traced)) => {
+                let parts = compare(sent, traced).err().unwrap_or_default();
+                parts.into_iter().map(|part| unlike(part, record)).collect()
+            }
+            (Some(_), _) => Vec::new(),
         },
     }
+}
+
+/// A part that isn't that of the number: never what is, nor whether anything is held.
+fn unlike(part: Part, record: &RecordChange) -> Problem {
+    let (element, what, advice) = match part {
+        Part::BirthDate => ("birthDate", "birth date is", "Check the day, the month and the year"),
+        Part::Family => (
+            "name.family",
+            "family name is",
+            "Check its spelling against the NHS record: the registered name counts, not the one that the person is known by",
+        ),
+        Part::Given => (
+            "name.given",
+            "given names are",
+            "Check them against the NHS record: send all registered ones, the first of them first",
+        ),
+    };
+    let number = "If that is right, trace the person again for the right NHS number.";
+    if record.child.is_some() {
+        let reason = format!("The {what} not that of this NHS number. {advice}. {number}");
+        return whole(record, RecordCode::Cpr03, element, &reason);
+    }
+    let reason = format!(
+        "The {what} not that of this NHS number, as you sent it before: this record has no name and birth date itself. \
+         {advice}, then send it again by PUT Patient/{{NHS number}}, or in one Bundle with the plan. {number}"
+    );
+    whole(record, RecordCode::Cpr03, "subject", &reason)
 }
 
 /// A problem of the whole record: it lies in the child's entry, else in the first that puts a plan (a delete has no

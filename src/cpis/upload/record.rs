@@ -13,8 +13,9 @@ use crate::{
     clock::from_millis,
     cpis::{
         gateway::Gateway,
+        trace::Traces,
         types::{
-            NhsNumber, Organization, PlanPeriod, PlanType,
+            Organization, PlanPeriod, PlanType,
             child::{AuthorityChild, Demographics, Trace},
             plan::last_changed,
             upload::{OrganizationChange, Problem, ProblemKind, ReadRecord, RecordChange, RecordCode},
@@ -27,7 +28,7 @@ use crate::{
 /// Where records are judged: what stays the same over them.
 pub(super) struct Judging<'a> {
     pub gateway: &'a Gateway,
-    pub traces: &'a HashMap<NhsNumber, Trace>,
+    pub traces: &'a Traces,
     pub authority: Organization,
     pub recording: Recording,
     pub now: DateTime<Utc>,
@@ -102,7 +103,7 @@ impl Judging<'_> {
             child: exact.or(children.last()).cloned(),
             plans: held.iter().map(|held| held.plan.clone()).collect(),
         };
-        let trace = self.traces.get(&record.nhs_number).cloned().unwrap_or(Trace::NotTraced);
+        let trace = self.traces.by_number.get(&record.nhs_number).cloned().unwrap_or(Trace::NotTraced);
         let (today, limits) = (self.gateway.calendar.day_of(self.now), &self.gateway.limits);
         let verdict = match judge(record, &stored, &trace, today, limits, self.authority.duty_phone.is_some()) {
             Ok(verdict) => verdict,
@@ -150,7 +151,14 @@ impl Writing<'_> {
         if keeps_child || (creates && child_key.is_none()) {
             let person = match &self.person {
                 Some(person) => person.clone(),
-                None => store::person::find_or_create(tx.conn, &record.nhs_number)?,
+                None => {
+                    let person = store::person::find_or_create(tx.conn, &record.nhs_number)?;
+                    if *trace != Trace::NotTraced {
+                        let asked_ms = self.judging.traces.asked.timestamp_millis();
+                        store::trace::asked(tx.conn, &[person.id], asked_ms)?;
+                    }
+                    person
+                }
             };
             // What demographics say is about the person, not of the authority: it counts whatever becomes of the upload.
             if let Trace::Found(traced) = trace

@@ -2,7 +2,7 @@
 //! that waits for the writer, and count for nobody until one transaction marks the upload as applied. What stops before
 //! that leaves nothing.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join;
 
@@ -18,10 +18,10 @@ use super::{
 use crate::{
     cpis::{
         gateway::{Error, Gateway},
+        trace::Traces,
         types::{
             NhsNumber, Organization,
             audit::Outcome,
-            child::{Trace, Urgency},
             upload::{OrganizationChange, Problem},
         },
     },
@@ -118,6 +118,9 @@ impl Gateway {
         match run.beating(run.run(source, expected)).await {
             Ok(()) => {
                 self.uploads.turn_is_over();
+                if let Err(error) = self.forget_traces_of(head.authority()).await {
+                    tracing::warn!(%error, "the traces of an upload are kept for a day");
+                }
                 Ok(Ended::Final { key, repeated: false })
             }
             Err(Stop::NotApplied(why)) => {
@@ -221,7 +224,7 @@ struct Run {
 struct Batch {
     records: Vec<SentRecord>,
     numbers: Vec<NhsNumber>,
-    traces: HashMap<NhsNumber, Trace>,
+    traces: Traces,
 }
 
 /// How many records of a batch were loaded and refused.
@@ -311,7 +314,7 @@ impl Run {
         });
         let (source, records) = read.await.map_err(|_| StoreError::Corrupt("a file that can't be read"))?;
         let mut numbers: Vec<NhsNumber> = records.iter().filter_map(|sent| number_of(&sent.record)).collect();
-        let traces = self.gateway.traces(&mut numbers, Urgency::File).await?;
+        let traces = self.gateway.traces(&mut numbers, Some(self.head.authority())).await?;
         Ok((source, Batch { records, numbers, traces }))
     }
 
@@ -401,7 +404,7 @@ fn write_batch(
     key: i64,
 ) -> Result<Written, StoreError> {
     let (now, now_ms) = (judging.now, judging.now.timestamp_millis());
-    let keeping = Keeping { head, traces: &batch.traces, now, is_read_again: true };
+    let keeping = Keeping { head, traces: &batch.traces.by_number, now, is_read_again: true };
     let (mut kept, mut loaded) = (Vec::with_capacity(batch.records.len()), Vec::new());
     let mut refused = 0;
     for (offset, sent) in batch.records.iter().enumerate() {

@@ -10,6 +10,8 @@ pub fn location(record: usize, entry: usize, element: &str, plan_type: Option<Pl
     if entry == SUBJECT_ENTRY {
         let below = match element {
             "name" => "//name",
+            "name.family" => "//name/family",
+            "name.given" => "//name/given",
             "birthDate" => "//birthTime",
             _ => "",
         };
@@ -39,6 +41,8 @@ mod tests {
             (0, "", None, "/File/record[2]/CP-ISRecord/subject"),
             (0, "identifier", None, "/File/record[2]/CP-ISRecord/subject"),
             (0, "birthDate", None, "/File/record[2]/CP-ISRecord/subject//birthTime"),
+            (0, "name.family", None, "/File/record[2]/CP-ISRecord/subject//name/family"),
+            (0, "name.given", None, "/File/record[2]/CP-ISRecord/subject//name/given"),
             (1, "", cpp, "/File/record[2]/CP-ISRecord/pertinentInformation[1]/COCT_TP146101GB01.CPPInformation"),
             (
                 1,

@@ -49,14 +49,21 @@ on_both_stores! {
         }
     }
 
-    async fn birth_date_and_family_name_must_agree(backend) {
+    async fn birth_date_family_and_given_names_must_agree(backend) {
         let app = with_register(backend).await;
         let robin = child(GOOD);
-        for (pointer, value) in [("/resource/birthDate", "2016-05-11"), ("/resource/name/0/family", "Testcases")] {
-            let patient = with(robin.put_patient(), pointer, json!(value));
+        for (pointer, value, place) in [
+            ("/resource/birthDate", json!("2016-05-11"), "birthDate"),
+            ("/resource/name/0/family", json!("Testcases"), "name.family"),
+            ("/resource/name/0/given", json!(["Sky"]), "name.given"),
+            // There are people with one name; this isn't one of them.
+            ("/resource/name/0/given", Value::Null, "name.given"),
+        ] {
+            let patient = with(robin.put_patient(), pointer, value.clone());
             let reply = app.authority("Z9A").post("", &bundle("batch", &[patient])).await;
             assert_code(&reply, "CPR03");
-            for told in [value, "2017-05-11", "Testcase"] {
+            assert_eq!(reply.answers()[0].expressions(), [format!("Bundle.entry[0].resource.{place}")]);
+            for told in ["2016-05-11", "2017-05-11", "Testcase", "Sky", "Robin"] {
                 assert!(!reply.text.contains(told), "{}", reply.text);
             }
         }
@@ -65,21 +72,29 @@ on_both_stores! {
             let reply = app.authority("Z9A").post("", &bundle("batch", &[patient])).await;
             assert!(reply.answers()[0].is_loaded(), "{family}: {}", reply.text);
         }
+        for given in [json!(["ROBIN"]), json!(["Róbin", "Sky"]), json!(["Robin Sky"]), json!([" robin "])] {
+            let patient = with(robin.put_patient(), "/resource/name/0/given", given.clone());
+            let reply = app.authority("Z9A").post("", &bundle("batch", &[patient])).await;
+            assert!(reply.answers()[0].is_loaded(), "{given}: {}", reply.text);
+        }
     }
 
     async fn a_number_that_cannot_be_one_is_told_as_such(backend) {
         let app = with_register(backend).await;
         let robin = child(GOOD);
-        for bad in ["9990000019", "999000001", "9999999999", "ABC123", "99900000181"] {
+        for bad in ["9990000019", "999000001", "9999999999", "ABC123", "99900000181", "999-000-0018"] {
             let in_url = with(entry("PUT", &format!("Patient/{bad}"), robin.patient()), "/resource/id", json!(bad));
             let in_reference = with(robin.post_flag("Z9A", CPP, "2026-09-14", None), "/resource/subject", json!({"reference": format!("Patient/{bad}")}));
             let in_identifier = with(robin.post_flag("Z9A", CPP, "2026-09-14", None), "/resource/subject",
                 json!({"identifier": {"system": "https://fhir.nhs.uk/Id/nhs-number", "value": bad}}));
             let in_criteria = entry("DELETE", &format!("Flag?patient={bad}&code={CPP}&identifier=CPP-1"), Value::Null);
-            for one in [in_url, in_reference, in_identifier, in_criteria] {
+            let only_identifier = with(robin.put_patient(), "/resource/identifier/0/value", json!(bad));
+            for one in [in_url, in_reference, in_identifier, in_criteria, only_identifier] {
                 let reply = app.authority("Z9A").post("", &bundle("batch", std::slice::from_ref(&one))).await;
                 assert_code(&reply, "CPR04");
                 assert!(!reply.text.contains(bad), "{}", reply.text);
+                // Letters are told of in words of their own.
+                assert!(bad != "ABC123" || reply.text.contains("old style"), "{}", reply.text);
             }
         }
     }

@@ -7,3 +7,4 @@ mod random;
 mod restricted;
 mod shown;
 mod staged;
+mod verification;

@@ -531,20 +531,92 @@ fn plans_of_a_child_end_at_18_those_of_a_mother_do_not() {
 #[test]
 fn the_number_is_verified() {
     let new_plan = with_child(5, [put(2, ChildProtection, "2026-09-14", None, "")]);
-    let other = Demographics { family: "Other".to_owned(), ..robin() };
     for (trace, code) in [
         (Trace::Unknown, Some(Cpr01)),
         (Trace::Invalid, Some(Cpr01)),
         (Trace::Restricted, Some(Cpr02)),
-        (traced(other), Some(Cpr03)),
         (Trace::Superseded(number("9990000026")), Some(Cpr05)),
         (traced(robin()), None),
         (Trace::NotTraced, None),
     ] {
-        let outcome = judge(&new_plan, &stored([]), &trace, day(TODAY), &Limits::default(), true);
-        let expected = code.map(|code| vec![(5, code, "identifier")]);
-        assert_eq!(outcome.is_err().then(|| faults(outcome)), expected);
+        // Where the number is at fault nothing is said of the person's data, wrong as they are.
+        let mut wrong = new_plan.clone();
+        wrong.child.as_mut().unwrap().demographics.family = "Wrongly".to_owned();
+        for record in if code.is_some() { vec![&new_plan, &wrong] } else { vec![&new_plan] } {
+            let outcome = judge(record, &stored([]), &trace, day(TODAY), &Limits::default(), true);
+            let expected = code.map(|code| vec![(5, code, "identifier")]);
+            assert_eq!(outcome.is_err().then(|| faults(outcome)), expected);
+        }
     }
+}
+
+/// What demographics hold, with some of it other than what is sent, or not held; and the elements that are told of.
+fn unlike() -> Vec<(Traced, &'static [&'static str])> {
+    let Trace::Found(held) = traced(robin()) else { unreachable!() };
+    let (day, family, given) = (day("2017-05-12"), "Other".to_owned(), vec!["Sky".to_owned()]);
+    vec![
+        (Traced { birth_date: Some(day), ..held.clone() }, &["birthDate"]),
+        (Traced { birth_date: None, ..held.clone() }, &["birthDate"]),
+        (Traced { family: Some(family.clone()), ..held.clone() }, &["name.family"]),
+        (Traced { family: None, ..held.clone() }, &["name.family"]),
+        (Traced { given: given.clone(), ..held.clone() }, &["name.given"]),
+        (Traced { given: Vec::new(), ..held.clone() }, &["name.given"]),
+        (Traced { birth_date: None, given, ..held.clone() }, &["birthDate", "name.given"]),
+        (Traced { family: None, given: Vec::new(), ..held }, &["name.family", "name.given"]),
+        (
+            Traced { family: Some(family), given: Vec::new(), birth_date: Some(day), deceased: false },
+            &["birthDate", "name.family", "name.given"],
+        ),
+    ]
+}
+
+#[test]
+fn every_part_that_does_not_match_is_told_and_no_value() {
+    let sent_now = with_child(5, [put(2, ChildProtection, "2026-09-14", None, "")]);
+    let sent_before =
+        plans_only([put(2, ChildProtection, "2026-09-14", None, ""), put(1, LookedAfter, "2026-09-14", None, "")]);
+    // Only the words tell the parts of a person's data that were sent before.
+    let word = |element: &'static str| match element {
+        "birthDate" => "birth date",
+        name => name.trim_start_matches("name."),
+    };
+    let mut said = Vec::new();
+    for (held, elements) in unlike() {
+        let judged =
+            |record| judge(record, &stored([]), &Trace::Found(held.clone()), day(TODAY), &Limits::default(), true);
+        let expected: Vec<_> = elements.iter().map(|element| (5, Cpr03, *element)).collect();
+        assert_eq!(faults(judged(&sent_now)), expected);
+        assert_eq!(faults(judged(&sent_before)), vec![(1, Cpr03, "subject"); elements.len()]);
+        for record in [&sent_now, &sent_before] {
+            let problems = judged(record).unwrap_err();
+            for element in elements {
+                let told =
+                    problems.iter().filter(|problem| problem.reason.starts_with(&format!("The {}", word(element))));
+                assert_eq!(told.count(), 1, "{element}: {problems:?}");
+            }
+            assert!(problems.iter().all(|problem| problem.reason.contains("before") == record.child.is_none()));
+            said.extend(problems.into_iter().map(|problem| problem.reason));
+        }
+    }
+    for value in ["Testcase", "Other", "Robin", "Alex", "Sky", "2017", "999"] {
+        assert!(said.iter().all(|reason| !reason.contains(value)), "{value}");
+    }
+    // One set of words for each part and way of sending, whether or not anything is held.
+    said.sort();
+    said.dedup();
+    assert_eq!(said.len(), 6, "{said:?}");
+}
+
+#[test]
+fn a_mother_is_compared_with_what_is_held_of_her() {
+    let mother = Demographics { birth_date: day("1998-02-20"), ..robin() };
+    let mut record = with_child(0, [put(1, Unborn, "2026-08-20", Some("2027-01-15"), "")]);
+    record.child.as_mut().unwrap().demographics = mother.clone();
+    let outcome = |held: Demographics| {
+        judge(&record, &StoredRecord::default(), &traced(held), day(TODAY), &Limits::default(), true)
+    };
+    assert!(outcome(mother).is_ok());
+    assert_eq!(faults(outcome(robin())), [(0, Cpr03, "birthDate")]);
 }
 
 #[test]

@@ -25,12 +25,12 @@ pub(super) const RULES: &[Invariant] = &[
     ),
     rule(
         "cpis-patient-id",
-        |v| id_agrees(v, system::NHS_NUMBER),
+        |v| id_agrees(v, system::NHS_NUMBER, |n| NhsNumber::parse(n).is_ok()),
         "The id of the Patient is its NHS number: leave it out, or give the same number as in the identifier.",
     ),
     rule(
         "cpis-organization-id",
-        |v| id_agrees(v, system::ODS_CODE),
+        |v| id_agrees(v, system::ODS_CODE, |c| OdsCode::parse(c).is_ok()),
         "The id of the Organization is its ODS code: leave it out, or give the same code as in the identifier.",
     ),
     rule(
@@ -65,10 +65,10 @@ fn names_agree(reference: &Value, resource_type: &str, system: &str, valid: fn(&
 }
 
 /// True unless the id and the identifier of that system differ; a wrong identifier is reported where it stands.
-fn id_agrees(resource: &Value, system: &str) -> bool {
+fn id_agrees(resource: &Value, system: &str, valid: fn(&str) -> bool) -> bool {
     let identifier = list(resource, "identifier").iter().find(|i| text(i, "system") == Some(system));
     match (text(resource, "id"), identifier.and_then(|i| text(i, "value"))) {
-        (Some(id), Some(value)) => id == value,
+        (Some(id), Some(value)) => id == value || !valid(value),
         _ => true,
     }
 }
