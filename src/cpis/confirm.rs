@@ -123,7 +123,9 @@ impl Gateway {
     /// would tell that the number is stored. If it is lost with the process, it is found when the number is traced again.
     fn raise_later(&self, traces: Traces) {
         let gateway = self.clone();
-        tokio::spawn(async move { gateway.take(&traces, Urgency::File, None).await });
+        self.later.run(async move {
+            gateway.take(&traces, Urgency::File, None).await;
+        });
     }
 
     /// Counts the number against the caller's cap, and writes the event; of one that is over it that it was refused.

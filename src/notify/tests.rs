@@ -23,6 +23,7 @@ use crate::{
     clock::Clock,
     cpis::{
         calendar::Calendar,
+        later::Later,
         limits::Limits,
         notifications::ROUTED_AT_ONCE,
         types::{
@@ -208,6 +209,7 @@ fn open(directory: &TempDir, clock: &Clock) -> Gateway {
         disclose_demographics: false,
         uploads: crate::cpis::upload::turn::Uploads::default(),
         metrics: Metrics::default(),
+        later: Later::default(),
     }
 }
 
