@@ -67,6 +67,7 @@ fn every_setting() -> Settings {
             attempts: 1,
             breaker_failures: 1,
             breaker_seconds: 1,
+            retrace_days: 1,
         },
         auth: AuthSettings { issuers: vec![file_issuer] },
         audit: AuditSettings { signing_key: Some("k".into()), checkpoint_seconds: 1 },

@@ -21,14 +21,14 @@ pub struct Limits {
     pub refused_kept_days: u32,
     /// Days after which they are shown again of themselves; 0 never.
     pub remind_days: u32,
+    /// Days in which each stored number with a visible plan is traced again; 0 never.
+    pub retrace_days: u32,
     /// Different children that a person may ask for within an hour before an alert is raised; 0: as many as they like.
     pub distinct_children: u32,
     /// The same of a device.
     pub distinct_children_of_devices: u32,
     /// Over the cap further children are refused.
     pub refuse_over_cap: bool,
-    /// Days in which each stored number with a visible plan is traced again; 0 never.
-    pub retrace_days: u32,
 }
 
 impl Default for Limits {
@@ -43,10 +43,10 @@ impl Default for Limits {
             silent_hours: 36,
             refused_kept_days: 90,
             remind_days: 7,
+            retrace_days: 7,
             distinct_children: 100,
             distinct_children_of_devices: 0,
             refuse_over_cap: false,
-            retrace_days: 7,
         }
     }
 }

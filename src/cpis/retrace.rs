@@ -165,9 +165,9 @@ impl Gateway {
 
     async fn claim_numbers(&self, choice: Choice, now: DateTime<Utc>) -> Result<Vec<Person>, Error> {
         let (now_ms, until_ms) = (now.timestamp_millis(), (now + CLAIM).timestamp_millis());
-        let write = self.store.write_behind(Vec::new(), move |tx| {
-            store::trace::claim(tx.conn, choice, AT_ONCE, now_ms, until_ms)
-        });
+        let write = self
+            .store
+            .write_behind(Vec::new(), move |tx| store::trace::claim(tx.conn, choice, AT_ONCE, now_ms, until_ms));
         Ok(write.await?)
     }
 
@@ -204,13 +204,14 @@ impl Gateway {
     /// away: none was answered, or [`MOST_FAILED`] in a row were not, and then no more are tried.
     async fn ask_one_by_one_at_last(&self, numbers: &[NhsNumber]) -> Result<(Traces, Vec<NhsNumber>, bool), Error> {
         let until = tokio::time::Instant::now() + PATIENCE;
-        let ask = async |numbers: &[NhsNumber]| {
-            match tokio::time::timeout_at(until, self.ask(numbers, Urgency::Background)).await {
+        let ask =
+            async |numbers: &[NhsNumber]| match tokio::time::timeout_at(until, self.ask(numbers, Urgency::Background))
+                .await
+            {
                 Ok(Ok(answers)) => Ok(Some(answers)),
                 Ok(Err(Error::DemographicsUnavailable)) | Err(_) => Ok(None),
                 Ok(Err(error)) => Err(error),
-            }
-        };
+            };
         if let Some(answers) = ask(numbers).await? {
             return Ok((answers, Vec::new(), false));
         }

@@ -61,11 +61,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Error::DemographicsUnavailable`] or [`Error`].
-    pub async fn trace(
-        &self,
-        numbers: &[NhsNumber],
-        urgency: Urgency,
-    ) -> Result<HashMap<NhsNumber, Trace>, Error> {
+    pub async fn trace(&self, numbers: &[NhsNumber], urgency: Urgency) -> Result<HashMap<NhsNumber, Trace>, Error> {
         Ok(self.trace_for(numbers, urgency, None).await?.by_number)
     }
 
@@ -137,9 +133,8 @@ impl Gateway {
         let by = By::Pds { asked_ms: answers.asked.timestamp_millis() };
         for said in news {
             let (gateway, number) = (self.clone(), said.number);
-            let write = self.store.write(said.children(), move |tx| {
-                gateway.take_said(tx, &said, by, gateway.clock.now())
-            });
+            let write =
+                self.store.write(said.children(), move |tx| gateway.take_said(tx, &said, by, gateway.clock.now()));
             match write.await {
                 Ok(changes) if changes.is_empty() => {}
                 Ok(changes) => taken.raised.push((number, changes)),

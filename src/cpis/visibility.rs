@@ -119,6 +119,9 @@ mod tests {
         refused_kept_days: 90,
         remind_days: 7,
         retrace_days: 7,
+        distinct_children: 100,
+        distinct_children_of_devices: 0,
+        refuse_over_cap: false,
     };
 
     #[test]

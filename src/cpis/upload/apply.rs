@@ -362,11 +362,7 @@ impl Gateway {
     }
 
     /// What demographics know of these numbers, which are put in order, each once; of a staged upload, with its authority.
-    pub(super) async fn traces(
-        &self,
-        numbers: &mut Vec<NhsNumber>,
-        staged_by: Option<i64>,
-    ) -> Result<Traces, Error> {
+    pub(super) async fn traces(&self, numbers: &mut Vec<NhsNumber>, staged_by: Option<i64>) -> Result<Traces, Error> {
         // Those of unreadable records too: of a restricted child nothing may be kept, however its record is refused.
         numbers.sort_unstable();
         numbers.dedup();
