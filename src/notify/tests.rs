@@ -39,7 +39,7 @@ use crate::{
     demographics::Off,
     outside::{hook::HookTimeouts, target::Targets},
     store::{
-        Location, Options, Store, access, delivery,
+        Location, Options, Store, access, child, delivery,
         organization::{self, NewOrganization},
         outbox, person, subscription,
     },
@@ -326,6 +326,8 @@ impl World {
             };
             let sequence = access::insert(tx.conn, &new, &keys)?;
             for key in &keys {
+                // It is told because the child is theirs.
+                child::find_or_create_key(tx.conn, *key, new.person_id)?;
                 outbox::add_access(tx.conn, *key, sequence, at)?;
             }
             Ok(())
