@@ -29,6 +29,7 @@ use crate::{
     cpis::{
         self, Gateway,
         calendar::Calendar,
+        later::Later,
         lifecycle::{LifecycleTerms, LookedAfter},
         limits::Limits,
         upload::turn::Uploads,
@@ -196,6 +197,7 @@ pub fn open_gateway(settings: &Settings, clock: &Clock, process: &str) -> Result
             Duration::from_secs(u64::from(settings.upload.wait_seconds)),
         ),
         metrics,
+        later: Later::default(),
     })
 }
 
@@ -423,6 +425,7 @@ impl App {
         if let Some(mailbox) = mailbox {
             let _joined = mailbox.await;
         }
+        app.gateway.later.done().await;
         let store = app.gateway.store.clone();
         let signer = app.signer.clone();
         let closed = tokio::task::spawn_blocking(move || store.close(Some(signer))).await;

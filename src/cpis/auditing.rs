@@ -4,11 +4,11 @@ use uuid::Uuid;
 
 use super::{
     gateway::{Error, Gateway},
+    notifications::may_be_told,
     types::{
         NhsNumber, Organization,
         access::{Access, SequenceRange},
         audit::{AuditRow, AuditSearch},
-        child::NumberStatus,
     },
 };
 use crate::store::{self, Conn, StoreError};
@@ -60,7 +60,7 @@ impl Gateway {
     ) -> Result<Vec<Access>, Error> {
         let authority = authority.id;
         let read = self.store.read(move |conn| {
-            let persons = told_of(conn, &number)?;
+            let persons = told_of(conn, authority, &number)?;
             store::access::listed_for(conn, authority, &persons, within, limit)
         });
         Ok(read.await?)
@@ -73,7 +73,7 @@ impl Gateway {
     pub async fn count_listed_accesses(&self, authority: &Organization, number: NhsNumber) -> Result<i64, Error> {
         let authority = authority.id;
         let read = self.store.read(move |conn| {
-            let persons = told_of(conn, &number)?;
+            let persons = told_of(conn, authority, &number)?;
             store::access::count_listed_for(conn, authority, &persons)
         });
         Ok(read.await?)
@@ -91,7 +91,7 @@ impl Gateway {
                 None => true,
                 Some(authority) => {
                     store::access::is_listed_for(conn, access.sequence, authority)?
-                        && !told_of(conn, &access.nhs_number)?.is_empty()
+                        && may_be_told(conn, authority, &access.nhs_number)?
                 }
             };
             Ok(Some(access).filter(|_| seen))
@@ -100,10 +100,10 @@ impl Gateway {
     }
 }
 
-/// The persons of a child of whose accesses an authority is told: while the child is restricted, where it was seen is told to
-/// nobody (design 9), by this way no more than by a notification.
-fn told_of(conn: &mut Conn, number: &NhsNumber) -> Result<Vec<i64>, StoreError> {
-    let child = store::person::child(conn, number)?;
-    let told = child.filter(|child| !child.restricted && child.asked.status != NumberStatus::Restricted);
-    Ok(told.map(|child| child.persons).unwrap_or_default())
+/// The persons of a child of whose accesses an authority is told, by this way no more than by a notification.
+fn told_of(conn: &mut Conn, authority: i64, number: &NhsNumber) -> Result<Vec<i64>, StoreError> {
+    if !may_be_told(conn, authority, number)? {
+        return Ok(Vec::new());
+    }
+    Ok(store::person::child(conn, number)?.map(|child| child.persons).unwrap_or_default())
 }

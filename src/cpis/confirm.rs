@@ -6,15 +6,16 @@ use chrono::NaiveDate;
 use super::{
     distinct::Counted,
     gateway::{Error, Gateway},
-    matching,
+    matching::{self, Part},
+    trace::Traces,
     types::{
         NhsNumber,
         audit::{Interaction, Outcome, QueryResult, RequestEvent},
         caller::{Caller, RequestContext},
-        child::{Demographics, Trace, Traced, Urgency},
+        child::{Demographics, NumberStatus, Trace, Traced, Urgency},
     },
 };
-use crate::telemetry::metrics;
+use crate::{store, telemetry::metrics};
 
 /// One permitted question.
 #[derive(Clone)]
@@ -47,7 +48,7 @@ pub enum Confirmed {
 
 /// What was found before the answer is audited.
 enum Checked {
-    Answer(Confirmed),
+    Answer(Confirmed, Traces),
     /// Demographics could not be asked.
     Unavailable,
     /// The caller is over its cap: nothing was asked.
@@ -63,7 +64,7 @@ impl Gateway {
     pub async fn confirm_number(&self, ask: Confirm) -> Result<Confirmed, Error> {
         let checked = self.checked(&ask).await?;
         let (outcome, refusal) = match &checked {
-            Checked::Answer(_) => (Outcome::Success, None),
+            Checked::Answer(..) => (Outcome::Success, None),
             Checked::Unavailable => (Outcome::Failed, Some("UNABLE_TO_CALL_SERVICE")),
             Checked::OverCap => (Outcome::Refused, Some("TOO_MANY_REQUESTS")),
         };
@@ -71,14 +72,17 @@ impl Gateway {
         event.patient = Some(ask.number);
         event.outcome = outcome;
         event.refusal = refusal.map(str::to_owned);
-        if let Checked::Answer(answer) = &checked {
+        if let Checked::Answer(answer, _) = &checked {
             let rows = i64::from(matches!(answer, Confirmed::Match(_)));
             event.result = Some(QueryResult { rows, ..QueryResult::default() });
         }
         let counted = self.audit_counted(&ask, event, matches!(checked, Checked::OverCap)).await?;
         let (outcome, answer) = match checked {
             _ if counted.refused => ("refused", Ok(Confirmed::No)),
-            Checked::Answer(answer) => (if answer == Confirmed::No { "none" } else { "match" }, Ok(answer)),
+            Checked::Answer(answer, traces) => {
+                self.raise_later(traces);
+                (if answer == Confirmed::No { "none" } else { "match" }, Ok(answer))
+            }
             Checked::Unavailable => ("failed", Err(Error::DemographicsUnavailable)),
             Checked::OverCap => ("refused", Ok(Confirmed::No)),
         };
@@ -96,16 +100,32 @@ impl Gateway {
                 return Ok(Checked::OverCap);
             }
         }
-        let traced = match self.trace(&[ask.number], Urgency::Caller).await {
-            Ok(mut traces) => traces.remove(&ask.number),
+        let traces = match self.ask(&[ask.number], Urgency::Caller).await {
+            Ok(traces) => traces,
             Err(Error::DemographicsUnavailable) => return Ok(Checked::Unavailable),
             Err(error) => return Err(error),
         };
-        Ok(Checked::Answer(match &traced {
+        // One statement, whatever is stored of the number: what else there is to know of it is not asked here.
+        let number = ask.number;
+        let stored = self.store.read(move |conn| store::person::find(conn, &number)).await?;
+        let is_in_use = stored.is_none_or(|person| person.status == NumberStatus::Current);
+        let answer = match traces.by_number.get(&ask.number) {
             // Superseded too: that there is another number, and which, is the demographic service's to say.
-            Some(Trace::Found(traced)) if ask.person.agrees_with(traced) => Confirmed::Match(self.disclosed_of(traced)),
+            Some(Trace::Found(traced)) if is_in_use && ask.person.agrees_with(traced) => {
+                Confirmed::Match(self.disclosed_of(traced))
+            }
             _ => Confirmed::No,
-        }))
+        };
+        Ok(Checked::Answer(answer, traces))
+    }
+
+    /// What demographics say anew of a stored number is raised, but not while the caller waits: how long the answer takes
+    /// would tell that the number is stored. If it is lost with the process, it is found when the number is traced again.
+    fn raise_later(&self, traces: Traces) {
+        let gateway = self.clone();
+        self.later.run(async move {
+            gateway.take(&traces, Urgency::File, None).await;
+        });
     }
 
     /// Counts the number against the caller's cap, and writes the event; of one that is over it that it was refused.
@@ -136,12 +156,16 @@ impl Gateway {
 }
 
 impl Described {
-    /// By the match rule of uploads. A name that was not sent is no reason against a match: what is held stands in for it.
+    /// By the match rule of uploads, of which the names that were not sent are left out.
     fn agrees_with(&self, traced: &Traced) -> bool {
-        let Some(family) = self.family.clone().or_else(|| traced.family.clone()) else { return false };
-        let given = if self.given.is_empty() { traced.given.clone() } else { self.given.clone() };
-        let sent = Demographics { family, given, birth_date: self.birth_date };
-        matching::compare(&sent, traced).is_ok()
+        let family = self.family.clone().unwrap_or_default();
+        let sent = Demographics { family, given: self.given.clone(), birth_date: self.birth_date };
+        let is_sent = |part: &Part| match part {
+            Part::BirthDate => true,
+            Part::Family => self.family.is_some(),
+            Part::Given => !self.given.is_empty(),
+        };
+        matching::compare(&sent, traced).err().is_none_or(|unlike| !unlike.iter().any(is_sent))
     }
 }
 

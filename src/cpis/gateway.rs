@@ -6,6 +6,7 @@ use chrono::NaiveDate;
 
 use super::{
     calendar::Calendar,
+    later::Later,
     limits::Limits,
     types::{audit::RequestEvent, child::Demographics as Traced},
     upload::turn::Uploads,
@@ -30,6 +31,8 @@ pub struct Gateway {
     /// How changes of authorities are taken.
     pub uploads: Uploads,
     pub metrics: Metrics,
+    /// What answers don't wait for.
+    pub later: Later,
 }
 
 /// Why a use case gave nothing. What was wrong with the request itself is in the values that they return.

@@ -7,6 +7,7 @@ pub mod confirm;
 pub mod distinct;
 pub mod ends;
 pub mod gateway;
+pub mod later;
 pub mod lifecycle;
 pub mod limits;
 pub mod listing;

@@ -62,5 +62,6 @@ fn forget_replacements(conn: &mut Conn, person: &Person) -> Result<(), StoreErro
     if person.said.replaced_by.is_some() {
         person::set_said(conn, person.id, &Statement { replaced_by: None, ..person.said })?;
     }
+    store::trace::forget(conn, &[person.nhs_number])?;
     Ok(())
 }

@@ -23,6 +23,7 @@ use crate::{
     clock::Clock,
     cpis::{
         calendar::Calendar,
+        later::Later,
         limits::Limits,
         notifications::ROUTED_AT_ONCE,
         types::{
@@ -38,7 +39,7 @@ use crate::{
     demographics::Off,
     outside::{hook::HookTimeouts, target::Targets},
     store::{
-        Location, Options, Store, access, delivery,
+        Location, Options, Store, access, child, delivery,
         organization::{self, NewOrganization},
         outbox, person, subscription,
     },
@@ -208,6 +209,7 @@ fn open(directory: &TempDir, clock: &Clock) -> Gateway {
         disclose_demographics: false,
         uploads: crate::cpis::upload::turn::Uploads::default(),
         metrics: Metrics::default(),
+        later: Later::default(),
     }
 }
 
@@ -324,6 +326,8 @@ impl World {
             };
             let sequence = access::insert(tx.conn, &new, &keys)?;
             for key in &keys {
+                // It is told because the child is theirs.
+                child::find_or_create_key(tx.conn, *key, new.person_id)?;
                 outbox::add_access(tx.conn, *key, sequence, at)?;
             }
             Ok(())

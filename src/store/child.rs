@@ -52,6 +52,17 @@ pub fn of_authority(conn: &mut Conn, authority: i64, persons: &[i64]) -> Result<
     of_authority_to(conn, authority, persons, NO_UPLOAD)
 }
 
+/// Whether an authority has a child of its own among these persons.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn holds_any(conn: &mut Conn, authority: i64, persons: &[i64]) -> Result<bool, StoreError> {
+    let own = authority_child::table
+        .filter(authority_child::person_id.eq_any(persons.to_vec()))
+        .filter(authority_child::authority_id.eq(authority));
+    Ok(diesel::select(diesel::dsl::exists(own)).get_result(conn)?)
+}
+
 /// [`of_authority`] as an upload sees them while it is judged.
 ///
 /// # Errors

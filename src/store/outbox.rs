@@ -183,18 +183,20 @@ fn plan_of(conn: &mut Conn, key: i64) -> Result<(Uuid, PlanType), StoreError> {
     ))
 }
 
-/// The number that was asked for with the access that a row is about; `None` for another topic.
+/// The authority that a row is for, and the number that was asked for with the access that it is about; `None` for another
+/// topic.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when it is not a number; [`StoreError`] when the database fails.
-pub fn number_asked(conn: &mut Conn, id: i64) -> Result<Option<NhsNumber>, StoreError> {
-    let asked: Option<String> = outbox::table
+pub fn access_of(conn: &mut Conn, id: i64) -> Result<Option<(i64, NhsNumber)>, StoreError> {
+    let asked: Option<(i64, String)> = outbox::table
         .inner_join(access_table::table.on(outbox::access_id.eq(access_table::id.nullable())))
         .filter(outbox::id.eq(id))
-        .select(access_table::nhs_number)
+        .select((outbox::authority_id, access_table::nhs_number))
         .first(conn)
         .optional()?;
-    number(asked.as_deref())
+    let Some((authority, asked)) = asked else { return Ok(None) };
+    Ok(number(Some(&asked))?.map(|number| (authority, number)))
 }
 
 /// Takes the replacement out of all that an authority was told of a number.

@@ -24,6 +24,7 @@ mod lifecycle;
 mod look_up;
 mod mesh;
 mod notify;
+mod numbers_model;
 mod operator;
 mod organizations;
 mod patient_match;

@@ -5,7 +5,7 @@ use cpis_gateway::{config::PdsMode, cpis::types::child::NumberStatus};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Backend, CPP, Child, Reply, TestApp, child, on_both_stores, statements, upload::with},
+    harness::{Backend, CPP, Child, Reply, TestApp, child, on_both_stores, pds::PdsAnswer, statements, upload::with},
     refusals::{events_of, request_id},
 };
 
@@ -28,7 +28,17 @@ async fn confirm(app: &TestApp, patient: Value) -> Reply {
     let reply = app.clinician().post(PATH, &about(patient)).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     assert_eq!(reply.header("cache-control"), "no-store");
+    // So that the next one is not counted with it.
+    app.app.gateway.later.done().await;
     reply
+}
+
+/// The statements until the answer is durable; what comes after them the caller doesn't wait for.
+fn until_answered(mut statements: Vec<String>) -> Vec<String> {
+    let audited =
+        statements.iter().position(|one| one.to_lowercase().starts_with("insert into ") && one.contains("audit_event"));
+    statements.truncate(audited.expect("it is audited") + 3);
+    statements
 }
 
 /// Everything of an answer but its request id and its date.
@@ -118,7 +128,7 @@ on_both_stores! {
         for (why, patient) in asked {
             let (reply, statements) = app.statements_of(confirm(&app, patient)).await;
             assert_no_match(&reply);
-            answers.push((why, whole(&reply), statements));
+            answers.push((why, whole(&reply), until_answered(statements)));
         }
         // The first of a number is counted, the same once more is not: the second of these is the plain one.
         let (_, first, _) = &answers[0];
@@ -129,7 +139,7 @@ on_both_stores! {
         }
         let (matched, statements) = app.statements_of(confirm(&app, bare(&child(1)))).await;
         assert_match(&matched, &child(1));
-        assert_eq!(statements, answers[0].2, "a match costs what a mismatch does");
+        assert_eq!(until_answered(statements), answers[0].2, "a match costs what a mismatch does");
     }
 
     /// Twins, one with a plan: whatever was said of their numbers, answer and work are the same.
@@ -166,10 +176,36 @@ on_both_stores! {
                 let (reply, statements) = app.statements_of(confirm(&app, bare(one))).await;
                 assert_eq!(reply.total(), i64::from(state.is_none()), "{state:?}: {}", reply.text);
                 let (status, headers, text) = whole(&reply);
-                answers.push(((status, headers, text.replace(one.nhs(), "{nhs}")), statements));
+                answers.push(((status, headers, text.replace(one.nhs(), "{nhs}")), until_answered(statements)));
             }
             assert_eq!(answers[0], answers[1], "{state:?}");
         }
+    }
+
+    /// With the national PDS too, where asking leaves a mark on numbers that are stored: after the answer.
+    async fn what_pds_says_anew_is_raised_after_the_answer(backend) {
+        statements::listen();
+        let (app, pds) = TestApp::start_with_pds(backend).await;
+        let (held, twin) = (child(1), child(2));
+        for one in [&held, &twin, &child(3)] {
+            pds.knows(one);
+        }
+        app.on_record_again(&held, &[("Z9A", CPP, "2026-09-14", None)]).await;
+        confirm(&app, bare(&child(3))).await;
+        for restricted in [false, true] {
+            let mut costs = Vec::new();
+            for one in [&held, &twin] {
+                if restricted {
+                    pds.says(&one.number, PdsAnswer::Restricted);
+                }
+                let (reply, statements) = app.statements_of(confirm(&app, bare(one))).await;
+                assert_eq!(reply.total(), i64::from(!restricted), "{}", reply.text);
+                costs.push((reply.text.replace(one.nhs(), "{nhs}"), until_answered(statements)));
+            }
+            assert_eq!(costs[0], costs[1]);
+        }
+        assert_eq!(app.clinician().get(&held.care_team()).await.total(), 0, "it was raised");
+        assert_eq!(app.number("select count(*) as n from outbox where kind = 'record-ended'"), 1);
     }
 
     async fn it_is_audited_once_and_is_no_access(backend) {
@@ -292,6 +328,34 @@ on_both_stores! {
     }
 }
 
+on_both_stores! {
+    /// Whatever the national PDS says: it is that number's person, the one nothing, or nobody could be asked.
+    async fn the_national_pds_is_asked(backend) {
+        let (app, pds) = TestApp::start_with_pds(backend).await;
+        let known = child(1);
+        pds.knows(&known);
+        assert_match(&confirm(&app, bare(&known)).await, &known);
+        let wrong = confirm(&app, with(bare(&known), "/birthDate", json!("2017-05-12"))).await;
+        assert_no_match(&wrong);
+        for (index, answer) in [
+            PdsAnswer::Minimal, PdsAnswer::Superseded(known.number), PdsAnswer::Restricted, PdsAnswer::VeryRestricted,
+            PdsAnswer::Invalidated, PdsAnswer::Unknown,
+        ].into_iter().enumerate() {
+            let asked = child(u32::try_from(index).unwrap() + 10);
+            pds.says(&asked.number, answer.clone());
+            assert_eq!(whole(&confirm(&app, bare(&asked)).await), whole(&wrong), "{answer:?}");
+            assert_eq!(pds.times_asked(&asked.number), 1, "{answer:?}");
+        }
+        for (index, answer) in [PdsAnswer::Malformed, PdsAnswer::ForAnother(known.number), PdsAnswer::Denied].into_iter().enumerate() {
+            let asked = child(u32::try_from(index).unwrap() + 20);
+            pds.says(&asked.number, answer.clone());
+            let reply = app.clinician().post(PATH, &about(bare(&asked))).await;
+            reply.assert_refused(503, "transient", "UNABLE_TO_CALL_SERVICE");
+            assert!(!reply.header("retry-after").is_empty(), "{answer:?}");
+        }
+    }
+}
+
 /// Where nobody is asked about numbers none can be confirmed, and none is promised to be.
 #[actix_web::test]
 async fn it_is_offered_only_where_numbers_are_traced() {
@@ -299,13 +363,9 @@ async fn it_is_offered_only_where_numbers_are_traced() {
         let app = TestApp::start_with(Backend::Sqlite, |settings| settings.pds.mode = mode).await;
         let metadata = app.anonymous().get("/metadata").await;
         let description = app.anonymous().get("//openapi.json").await;
-        for text in [&metadata.text, &description.text] {
-            assert_eq!(
-                text.contains("Patient/$match") || text.contains("OperationDefinition/cpis-match"),
-                offered,
-                "{mode:?}"
-            );
-        }
+        assert_eq!(metadata.text.contains("OperationDefinition/cpis-match"), offered, "{mode:?}");
+        let paths = description.json["paths"].as_object().unwrap();
+        assert_eq!(paths.keys().any(|path| path.ends_with("/Patient/$match")), offered, "{mode:?}");
         let reply = app.clinician().post(PATH, &about(bare(&child(1)))).await;
         if offered {
             assert_no_match(&reply);

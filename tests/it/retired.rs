@@ -80,6 +80,10 @@ impl World {
             }
         }
         pump(&app).await;
+        let is_joined = story.new && story.old.is_some_and(|replaced_by| replaced_by.is_some());
+        if is_joined {
+            registered(&app, &new(), authority).await;
+        }
         if let Some(replaced_by) = story.old {
             registered(&app, &old(), "Z9A").await;
             app.clinician_named("555000000301").get(&old().care_team()).await;
@@ -91,7 +95,9 @@ impl World {
             inactive(&app, &old().number, "retired", None).await;
         }
         if story.new {
-            registered(&app, &new(), authority).await;
+            if !is_joined {
+                registered(&app, &new(), authority).await;
+            }
             app.clinician_named("555000000301").get(&new().care_team()).await;
         }
         pump(&app).await;
@@ -387,5 +393,59 @@ on_both_stores! {
         assert_eq!(seen().await, [3, 3, 3]);
         unmerged(&app, &chain[0]).await;
         assert_eq!(seen().await, [1, 2, 2]);
+    }
+}
+
+/// Two numbers of two authorities that are one for a while, and a child that was seen by the second meanwhile.
+async fn seen_while_merged(backend: Backend) -> (TestApp, Receiver, String) {
+    let (app, hook) = (TestApp::start(backend).await, Receiver::start());
+    for (one, authority) in [(old(), "Z9A"), (new(), "Z9B")] {
+        app.on_record(&one, &[(authority, CPP, "2026-09-14", None)]).await;
+    }
+    let reply = app.authority("Z9A").post("/Subscription", &wanted(&app, &format!("{}/Z9A", hook.base))).await;
+    let subscription = reply.json["id"].as_str().unwrap().to_owned();
+    pump(&app).await;
+    inactive(&app, &old().number, "superseded", Some(&new().number)).await;
+    assert_eq!(app.clinician().get(&new().care_team()).await.total(), 2);
+    let own = app.authority("Z9A").get(&format!("/AuditEvent?patient={}", new().nhs())).await;
+    assert_eq!(own.total(), 1, "{}", own.text);
+    (app, hook, subscription)
+}
+
+on_both_stores! {
+    /// The authority of the child that was adopted is not told where the child is seen under its new number.
+    async fn what_was_seen_while_two_numbers_were_one_is_told_to_whom_it_concerns(backend) {
+        let (app, hook, subscription) = seen_while_merged(backend).await;
+        let access = app.authority("Z9A").get(&format!("/AuditEvent?patient={}", new().nhs())).await;
+        let access = access.resources("AuditEvent")[0]["id"].as_str().unwrap().to_owned();
+        inactive(&app, &old().number, "retired", None).await;
+
+        pump(&app).await;
+
+        assert!(hook.events("/Z9A").is_empty(), "{:?}", hook.events("/Z9A"));
+        for path in [
+            format!("/AuditEvent?patient={}", new().nhs()), format!("/AuditEvent?patient={}", old().nhs()),
+            format!("/AuditEvent/{access}"), format!("/Subscription/{subscription}/$events"),
+        ] {
+            let reply = app.authority("Z9A").get(&path).await;
+            assert!(!reply.text.contains("555000000101") && !reply.text.contains("[{\"agent\""), "{path}: {}", reply.text);
+            assert!(reply.resources("AuditEvent").is_empty(), "{path}: {}", reply.text);
+        }
+        let own = app.authority("Z9B").get(&format!("/AuditEvent?patient={}", new().nhs())).await;
+        assert_eq!(own.total(), 1, "{}", own.text);
+        assert!(app.verify().is_whole());
+    }
+
+    /// Of a merge that was undone the same holds, until it is made again: then what waited is told.
+    async fn what_was_seen_while_a_merge_stood_waits_until_it_stands_again(backend) {
+        let (app, hook, _) = seen_while_merged(backend).await;
+        unmerged(&app, &old()).await;
+        pump(&app).await;
+        assert!(hook.events("/Z9A").is_empty(), "{:?}", hook.events("/Z9A"));
+
+        inactive(&app, &old().number, "superseded", Some(&new().number)).await;
+        pump(&app).await;
+
+        assert_eq!(hook.numbers("/Z9A"), [1]);
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     cpis::{
         Gateway,
         calendar::Calendar,
+        later::Later,
         limits::Limits,
         look_up::{LookUp, Subject},
         types::{
@@ -106,6 +107,7 @@ async fn play(
         disclose_demographics: false,
         uploads: Uploads::default(),
         metrics: Metrics::default(),
+        later: Later::default(),
     };
     let mut stage = Stage { gateway, organizations, dice: Dice::new(0x5EED), base_path: base_path.to_owned() };
     let bar = progress(events.len());

@@ -7,11 +7,10 @@ use super::{LEASE, MeshTerms, audit};
 use crate::{
     cpis::{
         gateway::{Error, Gateway},
-        notifications::tellable,
+        notifications::{may_be_told, tellable},
         types::{
             NhsNumber, OdsCode,
             caller::RequestContext,
-            child::NumberStatus,
             mesh::{MeshContent, MeshKind, MeshMessage, MeshReady, MeshRow, MeshState, Sending},
             notice::Topic,
         },
@@ -285,7 +284,7 @@ fn next_batch(
         after = last.outbox_id;
         for one in &waiting {
             let number = one.access.map(|access| notice::number_asked(conn, access)).transpose()?;
-            if number.map_or(Ok(false), |number| is_restricted(conn, &number))? {
+            if !number.map_or(Ok(true), |number| may_be_told(conn, authority.0, &number))? {
                 continue;
             }
             if batch.is_empty() && one.created_ms > until_ms {
@@ -299,18 +298,14 @@ fn next_batch(
     }
 }
 
-fn is_restricted(conn: &mut Conn, number: &NhsNumber) -> Result<bool, StoreError> {
-    let child = person::child(conn, number)?;
-    Ok(child.is_some_and(|child| [child.asked.status, child.end.status].contains(&NumberStatus::Restricted)))
-}
-
 /// Notifications in a message that must not go out at this moment.
 fn held_now(conn: &mut Conn, key: i64) -> Result<Vec<i64>, StoreError> {
     let mut held = Vec::new();
+    let Some(message) = message::get(conn, key)? else { return Ok(held) };
     for Carried { outbox_id, access, .. } in notice::carried(conn, key)? {
         if let Some(access) = access {
             let number = notice::number_asked(conn, access)?;
-            if is_restricted(conn, &number)? {
+            if !may_be_told(conn, message.authority, &number)? {
                 held.push(outbox_id);
             }
         }

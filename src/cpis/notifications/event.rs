@@ -48,6 +48,17 @@ impl Gateway {
     }
 }
 
+/// Whether an authority may be told where the child of a number was seen: not while the child is restricted, and only if the
+/// authority holds it. It may hold it no longer: numbers that were one, and are not, are two children (design 9). What is
+/// held back for either reason is told when the reason ends.
+pub(in crate::cpis) fn may_be_told(conn: &mut Conn, authority: i64, number: &NhsNumber) -> Result<bool, StoreError> {
+    let Some(child) = store::person::child(conn, number)? else { return Ok(false) };
+    if child.restricted || child.asked.status == NumberStatus::Restricted {
+        return Ok(false);
+    }
+    store::child::holds_any(conn, authority, &child.persons)
+}
+
 /// The replacement of a number, if it may be told: a retired number is joined to no other, whatever was known before
 /// (design 9).
 pub(in crate::cpis) fn tellable(

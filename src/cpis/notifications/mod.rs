@@ -7,7 +7,7 @@ mod event;
 pub mod operator;
 pub(super) mod queue;
 
-pub(super) use event::tellable;
+pub(super) use event::{may_be_told, tellable};
 
 use chrono::TimeDelta;
 

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    cpis::types::{child::NumberStatus, subscription::Delivery},
+    cpis::{notifications::may_be_told, types::subscription::Delivery},
     store::{
         Conn, StoreError,
         delivery::{self, Channel, Unrouted},
-        outbox, person,
+        outbox,
     },
 };
 
@@ -79,10 +79,9 @@ pub(super) fn next(conn: &mut Conn, key: i64, now_ms: i64) -> Result<Option<Deli
     Ok(None)
 }
 
-/// True while the child of an access is restricted: where it was seen is then told to nobody (design 9). The event keeps
-/// its number and is sent when the restriction ends. What else an authority is told of its own record waits for nothing.
+/// True while an authority may not be told of an access ([`may_be_told`]). The event keeps its number and is sent when that
+/// ends. What else an authority is told of its own record waits for nothing.
 pub(in crate::cpis) fn is_held(conn: &mut Conn, outbox: i64) -> Result<bool, StoreError> {
-    let Some(number) = outbox::number_asked(conn, outbox)? else { return Ok(false) };
-    let child = person::child(conn, &number)?;
-    Ok(child.is_some_and(|child| child.restricted || child.asked.status == NumberStatus::Restricted))
+    let Some((authority, number)) = outbox::access_of(conn, outbox)? else { return Ok(false) };
+    Ok(!may_be_told(conn, authority, &number)?)
 }
