@@ -10,6 +10,7 @@ use cpis_gateway::{
         upload::{ChildChange, PlanAction, PlanChange, PlanKey, RecordChange},
     },
     hl7v3::{
+        acknowledgement::ReadAcknowledgement,
         message::Message,
         upload::{FileWriter, WrittenFile},
     },
@@ -164,17 +165,15 @@ impl Setting {
                     _ => (NumberStatus::Current, None),
                 };
                 self.app.register_as(&other(sent), status, replaced_by).await;
-                if says == "unavailable" {
-                    self.app.execute("alter table register_entry rename to register_away");
-                }
             }
         }
     }
 
-    /// After a record: the register is there again.
-    fn end(&self, says: &str) {
+    /// Takes the register away where it is not to be there, or brings it back.
+    fn cut_off(&self, says: &str, away: bool) {
         if matches!(self.source, Source::Register) && says == "unavailable" {
-            self.app.execute("alter table register_away rename to register_entry");
+            let (from, to) = if away { ("entry", "away") } else { ("away", "entry") };
+            self.app.execute(&format!("alter table register_{from} rename to register_{to}"));
         }
     }
 
@@ -204,29 +203,29 @@ impl Setting {
         held
     }
 
-    /// Stores what was held before the records of a case.
-    async fn prepare(&self, case: &str, children: &[Child]) {
-        let mut entries = Vec::new();
-        for child in children.iter().filter(|_| !held_before(case).is_empty()) {
-            self.say("as sent", child).await;
-            entries.push(child.put_patient());
-            for held in held_before(case) {
-                let (code, id) = match &held[..3] {
-                    "CPP" => (CPP, "P-1"),
-                    "LAC" => (LAC, "L-1"),
-                    _ => continue,
-                };
-                let flag = with_local_id(child.flag("Z9A", code, "2026-09-14", None), id);
-                entries.push(entry("POST", "Flag", flag));
+    /// Stores what was held before.
+    async fn prepare(&self, tries: &[Try]) {
+        for tries in tries.chunks(50) {
+            let mut entries = Vec::new();
+            for Try { case, child, .. } in tries.iter().filter(|one| !held_before(one.case).is_empty()) {
+                self.say("as sent", child).await;
+                entries.push(child.put_patient());
+                for held in held_before(case) {
+                    let (code, id) = match &held[..3] {
+                        "CPP" => (CPP, "P-1"),
+                        "LAC" => (LAC, "L-1"),
+                        _ => continue,
+                    };
+                    let flag = with_local_id(child.flag("Z9A", code, "2026-09-14", None), id);
+                    entries.push(entry("POST", "Flag", flag));
+                }
             }
-        }
-        if !entries.is_empty() {
             let sent = self.batch(&entries).await;
-            assert_eq!(sent.file_code(), "CPF02", "{case}: {}", sent.text);
+            assert_eq!(sent.file_code(), "CPF02", "{}", sent.text);
         }
     }
 
-    async fn send(&mut self, door: &str, case: &str, child: &Child) -> Vec<Answered> {
+    async fn send(&self, door: &str, case: &str, child: &Child) -> Vec<Answered> {
         match door {
             "batch" => vec![of_batch(&self.batch(&entries(case, child)).await)],
             "interactions" => {
@@ -241,22 +240,25 @@ impl Setting {
                 }
                 answers
             }
-            _ => {
-                self.file += 1;
-                let file = file(self.file, case, child);
-                self.exchange.send(&self.exchange.a, &file);
-                pump(&self.app).await;
-                let mut taken = self.exchange.take(&self.exchange.a);
-                // A number that became inactive is told of by a message of its own.
-                taken.retain(|message| message.workflow == ACKNOWLEDGEMENT);
-                vec![of_acknowledgement(&taken[0].message())]
-            }
+            other => panic!("{other}"),
         }
+    }
+
+    /// Sends the records of several cells as one file, and gives the answer of each.
+    async fn send_file(&mut self, tries: &[Try]) -> Vec<Answered> {
+        self.file += 1;
+        self.exchange.send(&self.exchange.a, file(self.file, tries));
+        pump(&self.app).await;
+        let mut taken = self.exchange.take(&self.exchange.a);
+        // A number that became inactive is told of by a message of its own.
+        taken.retain(|message| message.workflow == ACKNOWLEDGEMENT);
+        let Message::Acknowledgement(read) = taken[0].message() else { panic!("{taken:?}") };
+        (0..tries.len()).map(|position| of_acknowledgement(&read, position)).collect()
     }
 
     /// Every cell by every door; `skipped` are answers that the source can't give.
     async fn hold_table(mut self, skipped: &[&str]) {
-        let (mut index, mut cases) = (0, BTreeMap::<&str, Vec<_>>::new());
+        let (mut index, mut tries) = (0, Vec::new());
         for (says, case, code) in cells() {
             for door in DOORS {
                 index += 1;
@@ -265,40 +267,73 @@ impl Setting {
                     continue;
                 }
                 let birth_date = if case == "mother" { "1998-02-20" } else { "2017-05-11" };
-                cases.entry(case).or_default().push((says, door, code, Child { birth_date, ..child(index) }));
+                tries.push(Try { says, case, code, door, child: Child { birth_date, ..child(index) } });
             }
         }
-        let tried: usize = cases.values().map(Vec::len).sum();
-        assert_eq!(tried, (14 - skipped.len()) * (9 * 3 - 1));
-        for (case, tries) in cases {
-            let children: Vec<Child> = tries.iter().map(|(.., child)| child.clone()).collect();
-            self.prepare(case, &children).await;
-            for (says, door, code, child) in tries {
-                self.say(says, &child).await;
-                let answers = self.send(door, case, &child).await;
-                self.end(says);
-                for (request, answer) in answers.iter().enumerate() {
-                    hold(says, case, door, request, code, answer);
-                }
-                let expected = match (code, door, case) {
-                    ("CPR06", ..) => held_after(case),
-                    ("CPF05", ..) => held_before(case),
-                    // Two requests: the first, which ends a plan, is taken by itself.
-                    (_, "interactions", "end and change") => {
-                        &["CPP 2026-09-14 2026-11-20 v2", "LAC 2026-09-14 open v1"]
-                    }
-                    _ => held_before(case),
-                };
-                assert_eq!(self.held(&child).await, expected, "{says}, {case}, {door}: {answers:?}");
+        assert_eq!(tries.len(), (14 - skipped.len()) * (9 * 3 - 1));
+        self.prepare(&tries).await;
+        let (files, singly): (Vec<Try>, Vec<Try>) = tries.into_iter().partition(|one| one.door == "mesh");
+        for one in singly {
+            self.say(one.says, &one.child).await;
+            self.cut_off(one.says, true);
+            let answers = self.send(one.door, one.case, &one.child).await;
+            self.cut_off(one.says, false);
+            for (request, answer) in answers.iter().enumerate() {
+                hold(&one, request, answer);
+            }
+            self.assert_held(&one).await;
+        }
+        // One file of all that are judged, and one for each way in which none is.
+        let mut by_file = BTreeMap::<&str, Vec<Try>>::new();
+        for one in files {
+            by_file.entry(if one.code == "CPF05" { one.says } else { "judged" }).or_default().push(one);
+        }
+        for tries in by_file.into_values() {
+            for one in &tries {
+                self.say(one.says, &one.child).await;
+            }
+            self.cut_off(tries[0].says, true);
+            let answers = self.send_file(&tries).await;
+            self.cut_off(tries[0].says, false);
+            for (one, answer) in tries.iter().zip(&answers) {
+                hold(one, 0, answer);
+                self.assert_held(one).await;
             }
         }
+    }
+
+    async fn assert_held(&self, one: &Try) {
+        let expected = match (one.code, one.door, one.case) {
+            ("CPR06", ..) => held_after(one.case),
+            // Two requests: the first, which ends a plan, is taken by itself.
+            (code, "interactions", "end and change") if code != "CPF05" => {
+                &["CPP 2026-09-14 2026-11-20 v2", "LAC 2026-09-14 open v1"]
+            }
+            _ => held_before(one.case),
+        };
+        assert_eq!(self.held(&one.child).await, expected, "{}", one.named());
+    }
+}
+
+/// A cell of the table by one door.
+struct Try {
+    says: &'static str,
+    case: &'static str,
+    code: &'static str,
+    door: &'static str,
+    child: Child,
+}
+
+impl Try {
+    fn named(&self) -> String {
+        format!("{}, {}, {}", self.says, self.case, self.door)
     }
 }
 
 /// One answer against its cell.
-fn hold(says: &str, case: &str, door: &str, request: usize, code: &str, answer: &Answered) {
-    let at = format!("{says}, {case}, {door}, {request}: {answer:?}");
-    let mut code = code;
+fn hold(one: &Try, request: usize, answer: &Answered) {
+    let Try { says, case, mut code, door, .. } = *one;
+    let at = format!("{}, {request}: {answer:?}", one.named());
     if door == "interactions" && code.starts_with("CPR") {
         code = match (case, request, code) {
             ("end and change", 0, _) => "CPR06",
@@ -401,18 +436,26 @@ fn requests(case: &str, child: &Child) -> Vec<Value> {
     requests
 }
 
-fn file(number: i64, case: &str, child: &Child) -> Vec<u8> {
+fn file(number: i64, tries: &[Try]) -> Vec<u8> {
     let sender = ods("Z9A");
     let header = WrittenFile {
         created: noon(),
         zone: chrono_tz::Europe::London,
         number,
-        records: 1,
+        records: tries.len(),
         sender: &sender,
         sender_name: None,
         duty_phone: None,
         office_phone: None,
     };
+    let mut writer = FileWriter::begin(Vec::new(), &header).expect("a file");
+    for Try { case, child, .. } in tries {
+        writer.record(&record(case, child)).expect("a record");
+    }
+    writer.finish().expect("a file")
+}
+
+fn record(case: &str, child: &Child) -> RecordChange {
     let day = |text: &str| text.parse().expect("a day");
     let plan = |(index, (plan_type, start, end, id, deleted)): (usize, (PlanType, &str, Option<&str>, &str, bool))| {
         PlanChange {
@@ -427,12 +470,10 @@ fn file(number: i64, case: &str, child: &Child) -> Vec<u8> {
             },
         }
     };
-    let sent =
-        ChildChange { entry: 0, demographics: child.demographics(), local_id: None, precondition: Precondition::None };
+    let demographics = child.demographics();
+    let sent = ChildChange { entry: 0, demographics, local_id: None, precondition: Precondition::None };
     let plans = plans(case).into_iter().enumerate().map(plan).collect();
-    let mut writer = FileWriter::begin(Vec::new(), &header).expect("a file");
-    writer.record(&RecordChange { nhs_number: child.number, child: Some(sent), plans }).expect("a record");
-    writer.finish().expect("a file")
+    RecordChange { nhs_number: child.number, child: Some(sent), plans }
 }
 
 fn sorted(places: impl Iterator<Item = String>) -> Vec<String> {
@@ -493,32 +534,31 @@ fn of_interaction(reply: &Reply) -> Answered {
     }
 }
 
-fn of_acknowledgement(message: &Message) -> Answered {
-    let Message::Acknowledgement(read) = message else { panic!("{message:?}") };
+/// The answer of one record of a file.
+fn of_acknowledgement(read: &ReadAcknowledgement, position: usize) -> Answered {
     let answered = |code: &str| Answered { code: code.to_owned(), places: Vec::new(), text: String::new() };
-    match read.code.as_str() {
-        "CPF02" => answered("CPR06"),
-        "CPF04" => {
-            let details = &read.refused[0].details;
-            let mut codes: Vec<String> = details.iter().map(|detail| detail.code.clone()).collect();
-            codes.dedup();
-            assert_eq!(codes.len(), 1, "{read:?}");
-            let element = |at: &str| {
-                let below = at.split_once("CP-ISRecord/subject").map(|(_, below)| below);
-                below.map(|below| match below {
-                    "" => "identifier",
-                    "//birthTime" => "birthDate",
-                    "//name/family" => "name.family",
-                    "//name/given" => "name.given",
-                    other => panic!("{other}"),
-                })
-            };
-            let places = details.iter().filter_map(|detail| element(detail.location.as_deref()?)).map(str::to_owned);
-            let reasons: Vec<&str> = details.iter().filter_map(|detail| detail.reason.as_deref()).collect();
-            Answered { code: codes.remove(0), places: sorted(places), text: reasons.join(" ") }
-        }
-        other => answered(other),
+    if !matches!(read.code.as_str(), "CPF02" | "CPF03" | "CPF04") {
+        return answered(&read.code);
     }
+    let Some(refused) = read.refused.iter().find(|refused| refused.position() == Some(position)) else {
+        return answered("CPR06");
+    };
+    let mut codes: Vec<&str> = refused.details.iter().map(|detail| detail.code.as_str()).collect();
+    codes.dedup();
+    assert_eq!(codes.len(), 1, "{refused:?}");
+    let element = |at: &str| {
+        let below = at.split_once("CP-ISRecord/subject").map(|(_, below)| below);
+        below.map(|below| match below {
+            "" => "identifier",
+            "//birthTime" => "birthDate",
+            "//name/family" => "name.family",
+            "//name/given" => "name.given",
+            other => panic!("{other}"),
+        })
+    };
+    let places = refused.details.iter().filter_map(|detail| element(detail.location.as_deref()?));
+    let reasons: Vec<&str> = refused.details.iter().filter_map(|detail| detail.reason.as_deref()).collect();
+    Answered { code: codes[0].to_owned(), places: sorted(places.map(str::to_owned)), text: reasons.join(" ") }
 }
 
 on_both_stores! {
