@@ -23,6 +23,7 @@ mod layering;
 mod lifecycle;
 mod look_up;
 mod mesh;
+mod nhs_numbers;
 mod notify;
 mod numbers_model;
 mod operator;
