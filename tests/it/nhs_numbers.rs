@@ -25,7 +25,7 @@ use crate::harness::{
 };
 
 /// Every place of the table, in its words.
-const PLACES: [&str; 13] = [
+const PLACES: [&str; 14] = [
     "`la` with a CSV file: `nhs_number`",
     "`register set`: `nhs_number`",
     "`register set`: `replaced_by`",
@@ -37,13 +37,14 @@ const PLACES: [&str; 13] = [
     "`Patient.identifier` and `Patient.id`",
     "`Flag.subject`, reference and identifier",
     "`replacedBy` of `$inactive`",
+    "the Patient of `$match`",
     "HL7 v3 `id` of a child or a mother",
     "`la` with a FHIR Bundle or an HL7 v3 file",
 ];
 
 /// The source files that read a number, and in which of the places they do; none where it is the gateway's own that comes
 /// back from a store, from PDS, or in a message of this project's.
-const READERS: [(&str, &str); 21] = [
+const READERS: [(&str, &str); 22] = [
     ("cli/la/csv.rs", PLACES[0]),
     ("cli/register.rs", PLACES[1]),
     ("cli/sandbox/population.rs", ""),
@@ -58,13 +59,14 @@ const READERS: [(&str, &str); 21] = [
     ("hl7v3/access_notification.rs", ""),
     ("hl7v3/acknowledgement.rs", ""),
     ("hl7v3/inactive_number.rs", ""),
-    ("hl7v3/upload/record.rs", PLACES[11]),
+    ("hl7v3/upload/record.rs", PLACES[12]),
     ("http/dispatch.rs", PLACES[3]),
     ("http/inactive.rs", PLACES[10]),
+    ("http/patient_match.rs", PLACES[11]),
     ("http/query.rs", PLACES[4]),
     ("http/validate.rs", PLACES[8]),
     ("store", ""),
-    ("cpis/trace.rs", ""),
+    ("cpis/types/child.rs", ""),
 ];
 
 fn root() -> &'static Path {
@@ -139,7 +141,8 @@ async fn tried(app: &TestApp, place: &str, of: &Child, text: &str) -> Vec<bool> 
         3 => {
             let path = format!("/Patient/{url}");
             let body = with(of.patient(), "/id", json!(text));
-            let retire = json!({"resourceType": "Parameters", "parameter": [{"name": "reason", "valueCode": "retired"}]});
+            let retire =
+                json!({"resourceType": "Parameters", "parameter": [{"name": "reason", "valueCode": "retired"}]});
             vec![
                 took(&clinician().get(&path).await),
                 took(&clinician().get(&format!("{path}/$everything")).await),
@@ -153,7 +156,9 @@ async fn tried(app: &TestApp, place: &str, of: &Child, text: &str) -> Vec<bool> 
         }
         4 => {
             let mut all = Vec::new();
-            for parameter in ["patient", "patient%3Aidentifier", "patient.identifier", "subject", "subject%3Aidentifier"] {
+            for parameter in
+                ["patient", "patient%3Aidentifier", "patient.identifier", "subject", "subject%3Aidentifier"]
+            {
                 for system in ["", if parameter.contains("identifier") { nhs_system } else { "Patient%2F" }] {
                     let query = format!("{parameter}={system}{url}");
                     all.push(took(&clinician().get(&format!("/Flag?{query}")).await));
@@ -241,10 +246,16 @@ async fn tried(app: &TestApp, place: &str, of: &Child, text: &str) -> Vec<bool> 
             vec![reply.status == 202]
         }
         11 => {
+            let patient = with(of.patient(), "/identifier/0/value", json!(text));
+            let patient = with(patient, "/id", Value::Null);
+            let body = json!({"resourceType": "Parameters", "parameter": [{"name": "resource", "resource": patient}]});
+            vec![took(&clinician().post("/Patient/$match", &body).await)]
+        }
+        12 => {
             let example = include_str!("../hl7v3/upload.xml");
             ["9990000018", "9990000026"].into_iter().map(|number| by_hl7(&example.replace(number, text))).collect()
         }
-        12 => {
+        13 => {
             let example = include_str!("../hl7v3/upload.xml").replace("9990000018", text);
             let patient = with(entry("PUT", &format!("Patient/{text}"), of.patient()), "/resource/id", json!(text));
             let of_bundle = bundle("batch", &[patient]).to_string();
@@ -291,7 +302,8 @@ async fn by_csv(text: &str) -> bool {
 
 /// Whether the first two records are read; the third is of no child that is asked about.
 fn by_hl7(file: &str) -> bool {
-    let records: Vec<ReadRecord> = UploadFile::open(file.as_bytes()).expect("a file").map(|read| read.expect("a record")).collect();
+    let records: Vec<ReadRecord> =
+        UploadFile::open(file.as_bytes()).expect("a file").map(|read| read.expect("a record")).collect();
     !records.iter().any(|record| match record {
         ReadRecord::Change(_) => false,
         ReadRecord::Unreadable(unreadable) => {
