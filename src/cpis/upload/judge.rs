@@ -261,27 +261,26 @@ fn verify(record: &RecordChange, stored: &StoredRecord, trace: &Trace) -> Vec<Pr
 
 /// A part that isn't that of the number: never what is, nor whether anything is held.
 fn unlike(part: Part, record: &RecordChange) -> Problem {
-    let (element, what, advice) = match part {
-        Part::BirthDate => ("birthDate", "birth date is", "Check the day, the month and the year"),
+    let (element, what, is_not, advice) = match part {
+        Part::BirthDate => ("birthDate", "birth date", "is not that", "Send the right one"),
         Part::Family => (
             "name.family",
-            "family name is",
-            "Check its spelling against the NHS record: the registered name counts, not the one that the person is known by",
+            "family name",
+            "is not that",
+            "Send the registered one, not the one that the person is known by",
         ),
-        Part::Given => (
-            "name.given",
-            "given names are",
-            "Check them against the NHS record: send all registered ones, the first of them first",
-        ),
+        Part::Given => {
+            ("name.given", "given names", "are not those", "Send the registered ones, the first of them first")
+        }
     };
-    let number = "If that is right, trace the person again for the right NHS number.";
+    let number = "If that is right, trace the person again.";
     if record.child.is_some() {
-        let reason = format!("The {what} not that of this NHS number. {advice}. {number}");
+        let reason = format!("The {what} {is_not} of this NHS number. {advice}. {number}");
         return whole(record, RecordCode::Cpr03, element, &reason);
     }
     let reason = format!(
-        "The {what} not that of this NHS number, as you sent it before: this record has no name and birth date itself. \
-         {advice}, then send it again by PUT Patient/{{NHS number}}, or in one Bundle with the plan. {number}"
+        "The {what} that you sent before {is_not} of this NHS number. {advice}, by PUT Patient/{{NHS number}} or in one \
+         Bundle with the plan. {number}"
     );
     whole(record, RecordCode::Cpr03, "subject", &reason)
 }

@@ -445,7 +445,7 @@ fn defects_of_profiles() -> Vec<Defect> {
         (
             Cpis,
             with(patient(), "/identifier/0/value", Some(json!("9990000019"))),
-            &[("Patient", C::Invariant), ("Patient.identifier[0].value", C::BusinessRule)],
+            &[("Patient.identifier[0].value", C::BusinessRule)],
         ),
         (Cpis, with(patient(), "/identifier/0", None), &[("Patient.identifier", C::BusinessRule)]),
         (Cpis, with(patient(), "/identifier", None), &[("Patient.identifier", C::BusinessRule)]),
@@ -469,7 +469,7 @@ fn defects_of_profiles() -> Vec<Defect> {
         (
             Cpis,
             with(organization(), "/identifier/0/value", Some(json!("secret"))),
-            &[("Organization", C::Invariant), ("Organization.identifier[0].value", C::BusinessRule)],
+            &[("Organization.identifier[0].value", C::BusinessRule)],
         ),
         (Cpis, with(organization(), "/name", None), &[("Organization.name", C::BusinessRule)]),
         (
@@ -522,10 +522,7 @@ fn defects_of_profiles() -> Vec<Defect> {
         (
             Cpis,
             with(bundle(), "/entry/0/resource/identifier/0/value", Some(json!("9990000019"))),
-            &[
-                ("Bundle.entry[0].resource", C::Invariant),
-                ("Bundle.entry[0].resource.identifier[0].value", C::BusinessRule),
-            ],
+            &[("Bundle.entry[0].resource.identifier[0].value", C::BusinessRule)],
         ),
     ]
 }

@@ -357,8 +357,8 @@ fn hold(one: &Try, request: usize, answer: &Answered) {
     for told in ["Testcase", "Robin", "2017", "1998", "2016", "Quillfeather", "Tamsin", "999"] {
         assert!(!answer.text.contains(told), "{at}");
     }
-    let words = ["birth date is", "family name is", "given names are"];
-    let said: Vec<&str> = words.into_iter().filter(|word| answer.text.contains(word)).collect();
+    let words = ["birth date", "family name", "given names"];
+    let said: Vec<&str> = words.into_iter().filter(|word| answer.text.contains(&format!("The {word}"))).collect();
     let expected: Vec<&str> = match (code, says) {
         ("CPR03", "other birth date") => vec![words[0]],
         ("CPR03", "other family") => vec![words[1]],
