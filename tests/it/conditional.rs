@@ -209,7 +209,7 @@ on_both_stores! {
         let path = format!("/Patient?identifier=https://fhir.nhs.uk/Id/nhs-number%7C{}", one.nhs());
         let created = app.authority("Z9A").put(&path, &with(one.patient(), "/id", Value::Null)).await;
         assert_eq!((created.status, created.json["id"].as_str()), (201, Some(one.nhs())), "{}", created.text);
-        let renamed = with(one.patient(), "/name/0/given", json!(["Sam"]));
+        let renamed = with(one.patient(), "/name/0/given", json!(["Robin", "Sam"]));
         let updated = app.authority("Z9A").header("If-Match", "W/\"1\"").put(&path, &renamed).await;
         assert_eq!((updated.status, updated.header("etag")), (200, "W/\"2\""), "{}", updated.text);
         let exists = app.authority("Z9A").header("If-None-Match", "*").put(&path, &renamed).await;

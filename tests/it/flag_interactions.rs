@@ -184,7 +184,7 @@ on_both_stores! {
         let read = own.get(&path).await;
         assert_eq!((read.status, read.header("etag")), (200, "W/\"1\""), "{}", read.text);
         assert_eq!(own.put(&path, &child(1).patient()).await.header("etag"), "W/\"1\"", "unchanged");
-        let renamed = with(child(1).patient(), "/name/0/given", json!(["Sam"]));
+        let renamed = with(child(1).patient(), "/name/0/given", json!(["Robin", "Sam"]));
         let stale = app.authority("Z9A").header("If-Match", "W/\"2\"").put(&path, &renamed).await;
         stale.assert_refused(412, "conflict", "RESOURCE_VERSION_MISMATCH");
         let updated = app.authority("Z9A").header("If-Match", "W/\"1\"").put(&path, &renamed).await;

@@ -42,7 +42,7 @@ async fn end(app: &TestApp, path: &str, end: &str) {
 }
 
 async fn rename(app: &TestApp, given: &str) {
-    let body = with(child(1).patient(), "/name/0/given", json!([given]));
+    let body = with(child(1).patient(), "/name/0/given", json!(["Robin", given]));
     let reply = app.authority("Z9A").put(&format!("/Patient/{}", child(1).nhs()), &body).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
 }
@@ -391,7 +391,7 @@ on_both_stores! {
             own.post("/Flag", &flag(None)).await,
             own.put(&format!("/Flag/{id}"), &with(flag(Some("2026-11-20")), "/id", json!(id))).await,
             own.put(&patient, &child(1).patient()).await,
-            own.put(&patient, &with(child(1).patient(), "/name/0/given", json!(["Sam"]))).await,
+            own.put(&patient, &with(child(1).patient(), "/name/0/given", json!(["Robin", "Sam"]))).await,
             own.put("/Organization/Z9A", &authority("Z9A", "WESTMARCH", "01632960188")).await,
             own.put("/Organization/Z9A", &authority("Z9A", "WESTMARCH", "01632960188")).await,
         ] {

@@ -326,7 +326,7 @@ async fn first_records(world: &mut World, shared: &Child) {
     let created = world.put(&path, "", &shared.patient()).await;
     assert_eq!(created.status, 201, "{}", created.text);
     world.put(&path, "", &shared.patient()).await;
-    let renamed = with(shared.patient(), "/name/0/given", json!(["Sam"]));
+    let renamed = with(shared.patient(), "/name/0/given", json!(["Robin", "Sam"]));
     world.put(&path, "W/\"2\"", &renamed).await;
     let updated = world.put(&path, "W/\"1\"", &renamed).await;
     assert_eq!(updated.header("etag"), "W/\"2\"", "{}", updated.text);
