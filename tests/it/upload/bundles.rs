@@ -162,7 +162,7 @@ on_both_stores! {
             .map(|issue| issue["expression"][0].as_str().unwrap().to_owned()).collect();
         places.dedup();
         assert_eq!(places, [
-            "Bundle.entry[0].resource.identifier",
+            "Bundle.entry[0].resource.birthDate",
             "Bundle.entry[1].resource.period.end",
             "Bundle.entry[1].resource.period.start",
             "Bundle.entry[2].resource.code.coding[0].code",
