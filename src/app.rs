@@ -1,5 +1,6 @@
 //! The program put together: store, keys, rules, HTTP, notifier, checkpoints. Imported by `cli` and the tests only.
 
+mod background;
 mod mesh;
 mod pds;
 
@@ -402,12 +403,19 @@ impl App {
         let management_handle = management.handle();
         let managing = actix_web::rt::spawn(management);
         let (stopping, stopped) = watch::channel(false);
-        let notifier = actix_web::rt::spawn(self.notifier.clone().run(stopped.clone()));
-        let mailbox = self.mailbox.clone().map(|mailbox| actix_web::rt::spawn(mailbox.run(stopped.clone())));
         let app = Arc::new(self);
-        let checkpoints = actix_web::rt::spawn(app.clone().background(stopped.clone()));
-        let retracing = actix_web::rt::spawn(app.clone().retracing(stopped.clone()));
-        let lifecycle = actix_web::rt::spawn(app.clone().lifecycle(stopped));
+        let notifier = app.notifier.clone();
+        let notifier = background::spawn("notifier", &stopped, move |stopped| notifier.clone().run(stopped));
+        let mailbox = app
+            .mailbox
+            .clone()
+            .map(|mailbox| background::spawn("mailbox", &stopped, move |stopped| mailbox.clone().run(stopped)));
+        let task = app.clone();
+        let checkpoints = background::spawn("checkpoints", &stopped, move |stopped| task.clone().background(stopped));
+        let task = app.clone();
+        let retracing = background::spawn("retracing", &stopped, move |stopped| task.clone().retracing(stopped));
+        let task = app.clone();
+        let lifecycle = background::spawn("lifecycle", &stopped, move |stopped| task.clone().lifecycle(stopped));
         let serving = actix_web::rt::spawn(server);
         tokio::pin!(serving);
         let ended = tokio::select! {

@@ -7,15 +7,16 @@ use super::{
     distinct::Counted,
     gateway::{Error, Gateway},
     matching::{self, Part},
+    news::{By, Said},
     trace::Traces,
     types::{
         NhsNumber,
         audit::{Interaction, Outcome, QueryResult, RequestEvent},
         caller::{Caller, RequestContext},
-        child::{Demographics, NumberStatus, Trace, Traced, Urgency},
+        child::{Demographics, Trace, Traced, Urgency},
     },
 };
-use crate::{store, telemetry::metrics};
+use crate::{demographics::Source, store, telemetry::metrics};
 
 /// One permitted question.
 #[derive(Clone)]
@@ -108,7 +109,13 @@ impl Gateway {
         // One statement, whatever is stored of the number: what else there is to know of it is not asked here.
         let number = ask.number;
         let stored = self.store.read(move |conn| store::person::find(conn, &number)).await?;
-        let is_in_use = stored.is_none_or(|person| person.status == NumberStatus::Current);
+        // As it will be once the answer is taken, which is done later: whether it is stored must not show until then either.
+        let said = traces.by_number.get(&ask.number).and_then(|trace| Said::of_trace(ask.number, trace));
+        let by = match self.demographics.source() {
+            Source::Register => By::Register,
+            Source::Pds | Source::Off => By::Pds { asked_ms: traces.asked.timestamp_millis() },
+        };
+        let is_in_use = stored.is_none_or(|person| said.as_ref().is_some_and(|said| said.is_in_use(&person, by)));
         let answer = match traces.by_number.get(&ask.number) {
             // Superseded too: that there is another number, and which, is the demographic service's to say.
             Some(Trace::Found(traced)) if is_in_use && ask.person.agrees_with(traced) => {

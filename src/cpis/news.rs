@@ -13,7 +13,7 @@ use super::{
         child::{NumberChange, NumberStatus, RegisterEntry, Statement, Trace},
     },
 };
-use crate::store::{self, StoreError, Tx, person::Person};
+use crate::store::{self, Conn, StoreError, Tx, person::Person};
 
 /// The code of a birth date that demographics have changed, among those of what became of a number.
 pub(super) const BIRTH_DATE: &str = "birth-date";
@@ -137,13 +137,23 @@ impl Said {
         changes
     }
 
+    /// Whether the number is in use once this is taken.
+    pub fn is_in_use(&self, person: &Person, by: By) -> bool {
+        person.status == NumberStatus::Current || self.changes(person, by).contains(&NumberChange::Current)
+    }
+
     fn of_number(&self, person: &Person, by: By) -> Vec<NumberChange> {
         let restricted = person.status == NumberStatus::Restricted;
         // What restricted it may be an administrator's word; that stands unless it is the source that takes its own back.
         let lifts = restricted
             && self.status != NumberStatus::Restricted
             && (by == By::Change || person.said.status == NumberStatus::Restricted);
-        if matches!(by, By::Pds { .. }) && is_retired(person) {
+        // A retirement ends only by whoever said it: the register takes its own back, and nothing else that is said of the
+        // number in the meantime does.
+        let is_its_own = !matches!(by, By::Pds { .. })
+            && person.said.status == NumberStatus::Retired
+            && self.status == NumberStatus::Current;
+        if is_retired(person) && !is_its_own {
             return match self.status {
                 NumberStatus::Restricted => vec![NumberChange::Restricted],
                 _ if lifts => vec![NumberChange::Unrestricted],
@@ -188,11 +198,20 @@ impl Gateway {
             person = Some(store::person::find_or_create(tx.conn, &said.number)?);
         }
         let Some(person) = person else { return Ok(Vec::new()) };
+        let said = &parted(tx.conn, said, &person)?;
         if let By::Pds { asked_ms } = by {
-            if person.traced_ms > asked_ms {
+            if person.traced_ms <= asked_ms {
+                store::trace::asked(tx.conn, &[person.id], asked_ms)?;
+            } else if said.is_new(&person) {
+                // Two answers crossed, and which was given later nobody knows: it is asked again as soon as can be. Until
+                // then whoever may be in danger is withheld.
+                store::trace::ask_at_once(tx.conn, person.id)?;
+                if said.status != NumberStatus::Restricted {
+                    return Ok(Vec::new());
+                }
+            } else {
                 return Ok(Vec::new());
             }
-            store::trace::asked(tx.conn, &[person.id], asked_ms)?;
         }
         let (mut raised, mut is_refused) = (Vec::new(), false);
         for change in said.changes(&person, by) {
@@ -228,6 +247,16 @@ impl Gateway {
         }
         Ok(raised)
     }
+}
+
+/// What is said of a number, which is joined to no retired one: replaced by such a one it is invalid, whichever was said first.
+fn parted(conn: &mut Conn, said: &Said, person: &Person) -> Result<Said, StoreError> {
+    let by = said.replaced_by.filter(|_| !is_retired(person));
+    let by = by.map(|by| store::person::find(conn, &by)).transpose()?.flatten();
+    Ok(match by {
+        Some(by) if is_retired(&by) => Said { status: NumberStatus::Invalid, replaced_by: None, ..said.clone() },
+        _ => said.clone(),
+    })
 }
 
 /// That something became of a number without anybody's request.

@@ -19,7 +19,10 @@
 //! All state is in the database. A process claims the numbers of a batch for [`CLAIM`]; another may have them when that is
 //! over, and by then the first has stopped to ask.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -235,7 +238,7 @@ impl Gateway {
         if let Some(answers) = ask(numbers).await? {
             return Ok((answers, Vec::new(), false));
         }
-        let mut answers = Traces { by_number: HashMap::new(), asked: self.clock.now() };
+        let mut answers = Traces { by_number: HashMap::new(), asked: self.clock.now(), kept: HashSet::new() };
         let (mut failed, mut in_a_row) = (Vec::new(), 0);
         for number in numbers {
             // The instant of the first stands for all: no later than that of any.

@@ -7,9 +7,9 @@
 //! is older than the records beside it. They are believed for that authority's next staged upload alone: no other
 //! authority's answer depends on them. A day is the longest. An answer is forgotten as soon as anything is said of the
 //! number in the meantime, by whomever; a restricted or replaced number's is never kept; and whatever was loaded by an old answer is
-//! traced again in the background in its turn, counted from when it was given. Changes of few records and `$match` ask anew.
+//! traced again in the background before all others. Changes of few records and `$match` ask anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -42,6 +42,8 @@ pub(super) struct Traces {
     pub by_number: HashMap<NhsNumber, Trace>,
     /// When the oldest of the answers was asked for.
     pub asked: DateTime<Utc>,
+    /// The numbers whose answers were kept from an earlier upload.
+    pub kept: HashSet<NhsNumber>,
 }
 
 /// What became of stored numbers by the answers about them.
@@ -77,13 +79,14 @@ impl Gateway {
         staged_by: Option<i64>,
     ) -> Result<Traces, Error> {
         let mut asked = self.clock.now();
-        let mut by_number = HashMap::new();
+        let (mut by_number, mut kept) = (HashMap::new(), HashSet::new());
         let authority = staged_by.filter(|_| self.demographics.source() == Source::Pds);
         if let Some(authority) = authority {
             let (numbers, after_ms) = (numbers.to_vec(), (asked - KEPT).timestamp_millis());
-            let kept = self.store.read(move |conn| store::trace::kept(conn, authority, &numbers, after_ms)).await?;
-            for (number, (kept_ms, trace)) in kept {
+            let read = self.store.read(move |conn| store::trace::kept(conn, authority, &numbers, after_ms)).await?;
+            for (number, (kept_ms, trace)) in read {
                 asked = asked.min(from_millis(kept_ms));
+                kept.insert(number);
                 by_number.insert(number, trace);
             }
         }
@@ -94,14 +97,14 @@ impl Gateway {
             by_number.extend(answers.by_number);
         }
         let by_number = self.with_what_is_stored(by_number).await?;
-        Ok(Traces { by_number, asked })
+        Ok(Traces { by_number, asked, kept })
     }
 
     /// What demographics know of these numbers at this moment.
     pub(super) async fn ask(&self, numbers: &[NhsNumber], urgency: Urgency) -> Result<Traces, Error> {
         let asked = self.clock.now();
         let answers = self.demographics.trace(numbers, urgency).await.map_err(|_| Error::DemographicsUnavailable)?;
-        Ok(Traces { by_number: numbers.iter().copied().zip(answers).collect(), asked })
+        Ok(Traces { by_number: numbers.iter().copied().zip(answers).collect(), asked, kept: HashSet::new() })
     }
 
     /// Raises what the answers say anew of stored numbers, and keeps that these were asked about; for the staged upload of

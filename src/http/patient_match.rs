@@ -156,6 +156,10 @@ fn described(resource: &Value, at: &str, issues: &mut Vec<Issue>) -> Option<(Nhs
         issues.push(Issue::error(IssueCode::Structure, SpineCode::ValidationError, text).at(at));
         return None;
     };
+    if resource.get("modifierExtension").is_some() {
+        let text = "A modifierExtension could change what is meant, and none is known here: leave it out.";
+        issues.push(Issue::error(IssueCode::NotSupported, SpineCode::InvalidValue, text).at(at));
+    }
     let number = number(&patient).map_err(|issue| issues.push(issue.at(format!("{at}.identifier")))).ok();
     let birth_date = patient.birth_date.as_ref().and_then(|date| date.day());
     if birth_date.is_none() {

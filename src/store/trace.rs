@@ -56,6 +56,15 @@ pub fn again(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A person is traced again before all others.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn ask_at_once(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
+    diesel::update(person::table.find(id)).set(person::retrace_ms.eq(0)).execute(conn)?;
+    Ok(())
+}
+
 /// These persons are not traced again until something of them changes. To be decided under their children's locks.
 ///
 /// # Errors

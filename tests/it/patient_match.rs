@@ -192,11 +192,14 @@ on_both_stores! {
         }
         app.on_record_again(&held, &[("Z9A", CPP, "2026-09-14", None)]).await;
         confirm(&app, bare(&child(3))).await;
-        for restricted in [false, true] {
+        // The second time the mark is taken back: whether it was kept of a number must not show.
+        for (round, restricted) in [false, true, false, true].into_iter().enumerate() {
             let mut costs = Vec::new();
             for one in [&held, &twin] {
                 if restricted {
-                    pds.says(&one.number, PdsAnswer::Restricted);
+                    pds.says(&one.number, if round == 1 { PdsAnswer::Restricted } else { PdsAnswer::Invalidated });
+                } else {
+                    pds.knows(one);
                 }
                 let (reply, statements) = app.statements_of(confirm(&app, bare(one))).await;
                 assert_eq!(reply.total(), i64::from(!restricted), "{}", reply.text);
@@ -205,7 +208,7 @@ on_both_stores! {
             assert_eq!(costs[0], costs[1]);
         }
         assert_eq!(app.clinician().get(&held.care_team()).await.total(), 0, "it was raised");
-        assert_eq!(app.number("select count(*) as n from outbox where kind = 'record-ended'"), 1);
+        assert_eq!(app.number("select count(*) as n from outbox where kind = 'record-ended'"), 2);
     }
 
     async fn it_is_audited_once_and_is_no_access(backend) {

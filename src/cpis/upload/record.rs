@@ -161,11 +161,17 @@ impl Writing<'_> {
                 }
             };
             // What demographics say is about the person, not of the authority: it counts whatever becomes of the upload.
+            // But not over what a later question found.
+            let asked_ms = self.judging.traces.asked.timestamp_millis();
             if let Trace::Found(traced) = trace
                 && let Some(birth_date) = traced.birth_date
                 && person.traced_birth_date != Some(birth_date)
+                && person.traced_ms <= asked_ms
             {
                 store::person::set_traced_birth_date(tx.conn, person.id, birth_date)?;
+            }
+            if self.judging.traces.kept.contains(&record.nhs_number) {
+                store::trace::ask_at_once(tx.conn, person.id)?;
             }
             let key = match child_key {
                 Some(key) => key,

@@ -69,14 +69,21 @@ impl fmt::Debug for Person {
     }
 }
 
+/// Whose record it is, and whether it is restricted.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Patient {
+struct Marked {
     resource_type: String,
     id: String,
     meta: Option<Meta>,
     #[serde(default)]
     identifier: Vec<Identifier>,
+}
+
+/// The rest.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Patient {
     #[serde(default)]
     name: Vec<HumanName>,
     birth_date: Option<String>,
@@ -142,8 +149,8 @@ struct CodeableConcept {
 /// [`FaultKind::Unreadable`].
 pub(super) fn patient(body: &[u8], number: &str, today: NaiveDate) -> Result<Answer, PdsFault> {
     // serde's own text would quote the answer.
-    let patient: Patient =
-        serde_json::from_slice(body).map_err(|_| PdsFault::unreadable("it is not a Patient in JSON"))?;
+    let unreadable = |_| PdsFault::unreadable("it is not a Patient in JSON");
+    let patient: Marked = serde_json::from_slice(body).map_err(unreadable)?;
     if patient.resource_type != "Patient" {
         return Err(PdsFault::unreadable("it is another resource than a Patient"));
     }
@@ -156,11 +163,12 @@ pub(super) fn patient(body: &[u8], number: &str, today: NaiveDate) -> Result<Ans
     if !numbers.next().is_some_and(is_its_own) || !numbers.all(is_its_own) {
         return Err(PdsFault::unreadable("its id and its NHS number disagree"));
     }
-    let person = person(&patient, today)?;
-    // Before all else: that a number was replaced by a restricted one is not to be told either.
+    // Before all else: a fault in the rest must not undo it, and that a number was replaced by a restricted one is not to be
+    // told either.
     if is_restricted(patient.meta.as_ref())? {
         return Ok(Answer::Restricted);
     }
+    let person = person(&serde_json::from_slice(body).map_err(unreadable)?, today)?;
     if patient.id != number {
         return Ok(Answer::Superseded(patient.id));
     }
@@ -171,6 +179,10 @@ pub(super) fn patient(body: &[u8], number: &str, today: NaiveDate) -> Result<Ans
 /// hiding could be shown; taken for restricted, a child's plan would be hidden. So it is no answer.
 fn is_restricted(meta: Option<&Meta>) -> Result<bool, PdsFault> {
     let marks = meta.map(|meta| meta.security.as_slice()).unwrap_or_default().iter();
+    // By whatever system: who writes one of these codes means it.
+    if marks.clone().any(|mark| matches!(mark.code.as_deref(), Some("R" | "V"))) {
+        return Ok(true);
+    }
     let marks: Vec<&Coding> =
         marks.filter(|mark| mark.system.as_deref().is_none_or(|system| system == CONFIDENTIALITY)).collect();
     if marks.is_empty() {
@@ -181,6 +193,9 @@ fn is_restricted(meta: Option<&Meta>) -> Result<bool, PdsFault> {
 
 fn person(patient: &Patient, today: NaiveDate) -> Result<Person, PdsFault> {
     let birth_date = patient.birth_date.as_deref().map(birth_date).transpose()?.flatten();
+    if birth_date.is_some_and(|birth_date| birth_date > today) {
+        return Err(PdsFault::unreadable("its birth date lies in the future"));
+    }
     let deceased = match (patient.deceased_boolean, patient.deceased_date_time.as_deref()) {
         (Some(_), Some(_)) => return Err(PdsFault::unreadable("it says twice whether the person is deceased")),
         (deceased, None) => deceased.unwrap_or_default(),
@@ -197,8 +212,13 @@ fn person(patient: &Patient, today: NaiveDate) -> Result<Person, PdsFault> {
         };
         let holds = start.is_none_or(|start| start <= today) && end.is_none_or(|end| today <= end);
         // Of two that hold, the one that began later.
-        if holds && usual.is_none_or(|(since, _)| since <= start) {
-            usual = Some((start, name));
+        match usual {
+            Some((since, _)) if holds && since == start => {
+                return Err(PdsFault::unreadable("it holds two usual names"));
+            }
+            Some((since, _)) if !holds || since > start => {}
+            None if !holds => {}
+            _ => usual = Some((start, name)),
         }
     }
     let usual = usual.map(|(_, name)| name);

@@ -96,6 +96,7 @@ fn what_is_in_doubt_is_no_answer() {
         ("/meta/security", json!([])),
         ("/meta/security", json!([{"system": "https://example.org/labels", "code": "U"}])),
         ("/meta/security", security("U")[0].clone()),
+        ("/birthDate", json!("2026-11-24")),
         ("/birthDate", json!("2017-02-30")),
         ("/birthDate", json!("2017-5-11")),
         ("/birthDate", json!("11/05/2017")),
@@ -108,6 +109,7 @@ fn what_is_in_doubt_is_no_answer() {
         ("/name", json!([{"use": "usual", "family": ["Testcase"]}])),
         ("/name", json!([{"use": "usual", "family": "Testcase", "given": "Robin"}])),
         ("/name", json!([{"use": "usual", "family": "Testcase", "period": {"start": "soon"}}])),
+        ("/name", json!([{"use": "usual", "family": "Testcase"}, {"use": "usual", "family": "Other"}])),
     ] {
         let patient = with(pointer, value);
         assert_eq!(read(&patient), Err(FaultKind::Unreadable), "{patient}");
@@ -142,8 +144,19 @@ fn whatever_is_not_marked_unrestricted_is_restricted() {
     for marks in restricted {
         assert_eq!(read(&with("/meta/security", marks.clone())), Ok(Answer::Restricted), "{marks}");
     }
-    let labelled = json!([mark("U"), {"system": "https://example.org/labels", "code": "R"}]);
-    found(&with("/meta/security", labelled));
+    let elsewhere = json!([mark("U"), {"system": "http://hl7.org/fhir/v3/Confidentiality", "code": "R"}]);
+    assert_eq!(read(&with("/meta/security", elsewhere)), Ok(Answer::Restricted), "whoever writes it means it");
+    found(&with("/meta/security", json!([mark("U"), {"system": "https://example.org/labels", "code": "HTEST"}])));
+    // Whatever else is wrong, as long as it is that person's record.
+    for (pointer, value) in [
+        ("/birthDate", json!("soon")),
+        ("/name", json!([{"use": "usual", "period": {"start": "garbage"}}])),
+        ("/deceasedBoolean", json!("perhaps")),
+    ] {
+        let mut patient = with("/meta/security", json!([mark("R")]));
+        patient[&pointer[1..]] = value;
+        assert_eq!(read(&patient), Ok(Answer::Restricted), "{patient}");
+    }
 }
 
 #[test]

@@ -37,6 +37,8 @@ const MARGIN: Duration = Duration::from_secs(60);
 const MOST_BYTES: usize = 64 << 10;
 /// A token that is good for less can't be used, in seconds.
 const SHORTEST: u64 = 10;
+/// One that says it is good for longer is renewed after this all the same, in seconds.
+const LONGEST: u64 = 24 * 3600;
 /// Smallest RSA key, in bits.
 const SMALLEST_KEY: u32 = 2048;
 
@@ -221,7 +223,7 @@ impl Tokens {
         }
         let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| unusable())?;
         header.set_sensitive(true);
-        let life = Duration::from_secs(seconds);
+        let life = Duration::from_secs(seconds.min(LONGEST));
         Ok(Token { header, until: asked_at + life - MARGIN.min(life / 2) })
     }
 }

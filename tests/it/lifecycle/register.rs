@@ -65,6 +65,12 @@ on_both_stores! {
             look_after(&app).await;
             assert_eq!(seen(&app, &adopted).await, 0);
         }
+        // What else it says of the number takes no retirement back with it.
+        for status in [NumberStatus::Restricted, NumberStatus::Current, NumberStatus::Invalid, NumberStatus::Current] {
+            says(&app, &adopted, status, None, false).await;
+            look_after(&app).await;
+            assert_eq!(seen(&app, &adopted).await, 0, "{status:?}");
+        }
         // The register takes back what it has said itself.
         says(&app, &adopted, NumberStatus::Retired, None, false).await;
         says(&app, &adopted, NumberStatus::Current, None, false).await;

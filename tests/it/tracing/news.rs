@@ -127,7 +127,11 @@ on_both_stores! {
         let of_adopted = format!("%{}%", adopted.nhs());
         assert_eq!(app.number(&format!("select count(*) as n from person where register_seen like '{of_adopted}'")), 0);
         assert_eq!(app.number("select count(*) as n from alias"), 0);
-        assert_eq!(audited(&app, &older).await, Vec::<String>::new());
+        // As when they were joined before the retirement: it is invalid, and its holder is told.
+        assert_eq!(audited(&app, &older).await, ["pds invalidated"]);
+        assert_eq!(seen(&app, &older).await, 0);
+        let of_older = format!("Z9A inactive-number invalidated {}", older.nhs());
+        assert_eq!(told(&app).iter().filter(|one| **one == of_older).count(), 1, "{:?}", told(&app));
     }
 
     async fn a_death_is_told_once_and_hides_nothing(backend) {
@@ -188,6 +192,23 @@ on_both_stores! {
         pds.knows(&held);
         a_week(&app).await;
         assert_eq!((seen(&app, &held).await, seen(&app, &kept).await), (1, 0));
+    }
+
+    async fn an_upload_whose_answer_is_older_takes_no_birth_date_back(backend) {
+        let (app, pds) = TestApp::start_with_pds(backend).await;
+        let held = child(1);
+        on_record(&app, &pds, &held, &[("Z9A", CPP, START, None)]).await;
+        let mut corrected = patient(&held);
+        corrected["birthDate"] = json!("2017-05-12");
+        pds.says(&held.number, PdsAnswer::Found(corrected));
+        a_week(&app).await;
+        let is_corrected = || app.number("select count(*) as n from person where traced_birth_date = '2017-05-12'");
+        assert_eq!(is_corrected(), 1);
+        // The clock stands before that trace: as if the upload's answer had been under way since.
+        app.clock.set(app.clock.now() - chrono::TimeDelta::minutes(1));
+        pds.knows(&held);
+        assert_eq!(upload(&app, "Z9A", &held).await.file_code(), "CPF02");
+        assert_eq!(is_corrected(), 1);
     }
 
     async fn an_upload_that_meets_the_news_raises_them(backend) {

@@ -171,9 +171,15 @@ on_both_stores! {
         app.clock.set(app.clock.now() - TimeDelta::minutes(5));
         gateway.trace(&[child(1).number], cpis_gateway::cpis::types::child::Urgency::Caller).await.unwrap();
         assert_eq!(app.number("select count(*) as n from person where status = 'restricted'"), 1);
+        assert_eq!(app.number("select count(*) as n from person where retrace_ms = 0"), 1, "it is asked again at once");
         app.clock.advance(TimeDelta::minutes(6));
         gateway.trace(&[child(1).number], cpis_gateway::cpis::types::child::Urgency::Caller).await.unwrap();
         assert_eq!(app.number("select count(*) as n from person where status = 'restricted'"), 0);
+        // But a restriction counts however late it comes, until it is asked again.
+        pds.says(&child(1).number, cpis_gateway::cpis::types::child::Trace::Restricted);
+        app.clock.set(app.clock.now() - TimeDelta::minutes(5));
+        gateway.trace(&[child(1).number], cpis_gateway::cpis::types::child::Urgency::Caller).await.unwrap();
+        assert_eq!(app.number("select count(*) as n from person where status = 'restricted' and retrace_ms = 0"), 1);
     }
 
     async fn the_status_says_when_it_falls_behind(backend) {

@@ -82,6 +82,7 @@ on_both_stores! {
         // When they were asked is what counts for tracing them again.
         let old_ms = (app.clock.now() - TimeDelta::hours(23)).timestamp_millis();
         assert_eq!(app.number(&format!("select count(*) as n from person where traced_ms = {old_ms}")), 63);
+        assert_eq!(app.number("select count(*) as n from person where retrace_ms = 0"), 63, "and they are asked before all others");
 
         assert_eq!(send(&app, &gateway, "Z9A").await.unwrap(), FileCode::Cpf03);
         assert_eq!(pds.asked().len(), RECORDS as usize, "the next file asks anew");
