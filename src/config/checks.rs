@@ -13,6 +13,7 @@ impl Settings {
         self.check_database(faults);
         self.check_ranges(faults);
         self.check_issuers(faults);
+        self.check_credentials(faults);
         if self.mesh.enabled {
             self.check_mesh(faults);
         }
@@ -164,6 +165,17 @@ impl Settings {
         }
     }
 
+    /// URLs are printed as they are, whatever uses them: they hold no password.
+    fn check_credentials(&self, faults: &mut Vec<String>) {
+        for (name, url) in
+            [("mesh.url", &self.mesh.url), ("pds.url", &self.pds.url), ("pds.token_url", &self.pds.token_url)]
+        {
+            if url.as_ref().is_some_and(|url| url.contains('@')) {
+                faults.push(format!("{name}: must hold no user name or password, and no @"));
+            }
+        }
+    }
+
     fn check_mesh(&self, faults: &mut Vec<String>) {
         let mesh = &self.mesh;
         let mut fault = |text: &str| faults.push(format!("mesh.{text}"));
@@ -222,14 +234,15 @@ impl Settings {
         ] {
             match url.as_deref().map(|url| (url, reqwest::Url::parse(url))) {
                 None => fault(&format!("{name}: is needed for mode \"fhir\", e.g. \"{example}\"")),
-                Some((_, Ok(url))) if !url.username().is_empty() || url.password().is_some() => {
-                    fault(&format!("{name}: must hold no user name or password"));
+                Some((text, url)) => {
+                    let schemes = if self.sandbox { &["https", "http"][..] } else { &["https"] };
+                    if !url.as_ref().is_ok_and(|url| schemes.contains(&url.scheme())) {
+                        fault(&format!("{name}: must be https:// (http:// in the sandbox only)"));
+                    }
+                    if text.ends_with('/') || url.is_ok_and(|url| url.query().is_some() || url.fragment().is_some()) {
+                        fault(&format!("{name}: must end with its path, without a last slash, e.g. \"{example}\""));
+                    }
                 }
-                Some((text, Ok(url))) if url.query().is_some() || url.fragment().is_some() || text.ends_with('/') => {
-                    fault(&format!("{name}: must end with its path, without a last slash, e.g. \"{example}\""));
-                }
-                Some((_, Ok(url))) if url.scheme() == "https" || (self.sandbox && url.scheme() == "http") => {}
-                Some(_) => fault(&format!("{name}: must be https:// (http:// in the sandbox only)")),
             }
         }
         if pds.audience.as_deref().is_some_and(|audience| audience.trim().is_empty()) {
@@ -238,14 +251,15 @@ impl Settings {
         if pds.api_key.is_some() == pds.api_key_file.is_some() {
             fault("api_key: give exactly one of api_key and api_key_file");
         }
-        if pds.api_key.as_ref().is_some_and(|key| key.expose().trim().is_empty()) {
-            fault("api_key: must not be empty");
+        let is_key = |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+        if pds.api_key.as_ref().is_some_and(|key| !is_key(key.expose())) {
+            fault("api_key: must be letters, digits and signs, without spaces");
         }
-        if pds.key_file.is_none() {
+        if pds.key_file.as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
             fault("key_file: is needed: the application's private RSA key (PEM)");
         }
-        if !pds.kid.as_deref().is_some_and(|kid| !kid.is_empty() && kid.bytes().all(|byte| byte.is_ascii_graphic())) {
-            fault("kid: is needed: the id under which the public key is registered, without spaces");
+        if !pds.kid.as_deref().is_some_and(is_key) {
+            fault("kid: is needed, without spaces: the id under which the public key is registered");
         }
         if pds.timeout_seconds > pds.patience_seconds {
             fault("timeout_seconds: must not be over pds.patience_seconds");

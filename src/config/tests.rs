@@ -313,6 +313,16 @@ fn the_secrets_of_mesh_are_never_shown() {
 }
 
 #[test]
+fn a_url_with_a_password_is_refused_whether_or_not_it_is_used() {
+    for (section, name) in [("mesh", "url"), ("pds", "url"), ("pds", "token_url")] {
+        let found =
+            faults(&format!("sandbox = true\n[{section}]\n{name} = \"https://user:hunter3@example.org/x\"\n"), &[]);
+        let [one] = &found[..] else { panic!("{found:?}") };
+        assert!(one.starts_with(&format!("{section}.{name}: ")) && !one.contains("hunter"), "{one}");
+    }
+}
+
+#[test]
 fn pds_needs_all_that_it_cannot_guess() {
     let wrong = "sandbox = true\n[pds]\nmode = \"fhir\"\nconcurrency = 0\nrequests_per_second = 0\nattempts = 0\n\
                  timeout_seconds = 20\npatience_seconds = 10\nbreaker_failures = 0\naudience = \" \"";

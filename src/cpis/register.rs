@@ -4,10 +4,16 @@
 
 use super::{
     gateway::{Error, Gateway},
-    news::{self, By, Raised, Said},
-    types::{NhsNumber, child::RegisterEntry},
+    news::{self, By, Raised, Said, is_retired},
+    types::{
+        NhsNumber,
+        child::{NumberStatus, RegisterEntry},
+    },
 };
-use crate::store::{self, Conn, StoreError, person::Person};
+use crate::store::{
+    self, Conn, StoreError,
+    person::{self, Person},
+};
 
 /// What a round of comparing found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +37,9 @@ impl Gateway {
             let now = gateway.clock.now();
             let mut changed = 0;
             for entry in &entries {
-                store::register::put(tx.conn, entry)?;
-                let raised = gateway.take_said(tx, &Said::of_entry(entry), By::Change, now)?;
+                let entry = unjoined(tx.conn, entry)?;
+                store::register::put(tx.conn, &entry)?;
+                let raised = gateway.take_said(tx, &Said::of_entry(&entry), By::Change, now)?;
                 changed += usize::from(!raised.is_empty());
             }
             Ok(changed)
@@ -102,6 +109,20 @@ impl Gateway {
         });
         Ok(shown.await?)
     }
+}
+
+/// An entry as it is kept: no number is joined to one that was retired (design 9).
+fn unjoined(conn: &mut Conn, entry: &RegisterEntry) -> Result<RegisterEntry, StoreError> {
+    let mut kept = entry.clone();
+    if let Some(by) = entry.replaced_by {
+        let mut is_retired = |number| Ok::<_, StoreError>(person::find(conn, number)?.as_ref().is_some_and(is_retired));
+        if is_retired(&entry.nhs_number)? {
+            (kept.status, kept.replaced_by) = (NumberStatus::Retired, None);
+        } else if is_retired(&by)? {
+            (kept.status, kept.replaced_by) = (NumberStatus::Invalid, None);
+        }
+    }
+    Ok(kept)
 }
 
 /// The entries that say something new of these persons.

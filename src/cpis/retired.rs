@@ -27,6 +27,7 @@ impl Gateway {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         forget_replacements(tx.conn, retired)?;
+        store::register::part(tx.conn, &retired.nhs_number)?;
         for older in person::superseded_by(tx.conn, retired.id)? {
             person::remove_alias(tx.conn, older.id)?;
             set_standing(tx.conn, &older, NumberStatus::Invalid)?;

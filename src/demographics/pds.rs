@@ -95,10 +95,13 @@ impl Demographics for Pds {
     }
 
     fn health(&self) -> Option<(Health, String)> {
-        let PdsState { away, failures, last_answer, .. } = self.0.state();
-        let last = last_answer.map_or("It has not answered yet.".to_owned(), |at| {
+        let PdsState { away, failures, last_answer, last_fault, .. } = self.0.state();
+        let mut last = last_answer.map_or("It has not answered yet.".to_owned(), |at| {
             format!("It answered last at {}.", at.format("%Y-%m-%dT%H:%M:%SZ"))
         });
+        if let Some(fault) = last_fault {
+            last = format!("The last time: {fault}. {last}");
+        }
         Some(match (away, failures) {
             (true, _) => (Health::Fail, format!("PDS failed again and again and is left alone for a while. {last}")),
             (false, 0) => (Health::Pass, last),

@@ -1,5 +1,7 @@
 //! One connection type for SQLite and PostgreSQL, opened by URL scheme, and the migrations of each.
 
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt};
+
 use diesel::{
     Connection, PgConnection, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection,
     connection::SimpleConnection,
@@ -44,6 +46,12 @@ pub enum Location {
     Postgres(String),
 }
 
+/// Makes the database file, if there is none, readable by its owner alone: SQLite's own would be as open as the umask, and
+/// what it keeps beside the file is as open as the file. What can't be made here SQLite can't open either, and says so.
+fn keep_private(path: &str) {
+    drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path));
+}
+
 impl Location {
     /// # Errors
     /// [`StoreError::BadUrl`] for another scheme.
@@ -65,6 +73,7 @@ impl Location {
     pub fn connect(&self) -> Result<Conn, StoreError> {
         match self {
             Self::Sqlite(path) => {
+                keep_private(path);
                 let mut conn = SqliteConnection::establish(path).map_err(StoreError::unavailable)?;
                 // FULL: a look-up is answered only when its audit would survive a power cut. Recursive triggers: else
                 // `replace` would delete an append-only row unseen.

@@ -67,6 +67,21 @@ pub fn trace(conn: &mut Conn, number: &NhsNumber) -> Result<Trace, StoreError> {
     })
 }
 
+/// Parts a number from those that replaced it and that it replaced: it was retired (design 9).
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub fn part(conn: &mut Conn, number: &NhsNumber) -> Result<(), StoreError> {
+    let parted = |status: NumberStatus| {
+        (register_entry::status.eq(status.code()), register_entry::replaced_by.eq(None::<String>))
+    };
+    let its_own = register_entry::table.find(number.as_str()).filter(register_entry::replaced_by.is_not_null());
+    diesel::update(its_own).set(parted(NumberStatus::Retired)).execute(conn)?;
+    let replaced = register_entry::table.filter(register_entry::replaced_by.eq(number.as_str()));
+    diesel::update(replaced).set(parted(NumberStatus::Invalid)).execute(conn)?;
+    Ok(())
+}
+
 /// Adds a person to the register.
 ///
 /// # Errors

@@ -1,7 +1,10 @@
 //! A retired number is joined to no other: whoever reads, by either number, reads what would be there if the other had never
 //! existed, and it costs the same (design 9). And a merge that is undone leaves each number with its own.
 
-use cpis_gateway::cpis::types::{NhsNumber, child::NumberStatus};
+use cpis_gateway::cpis::types::{
+    NhsNumber,
+    child::{NumberStatus, RegisterEntry},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -245,6 +248,38 @@ on_both_stores! {
             assert_eq!(app.number("select count(*) as n from person where register_seen like '%9990%'"), 0, "{before}");
             assert_eq!(app.number("select count(*) as n from outbox where replaced_by is not null"), 0, "{before}");
         }
+    }
+
+    /// Not even the register keeps what would join it: what it held goes with the retirement, what it is told later isn't kept.
+    async fn the_register_keeps_no_replacement_of_a_retired_number(backend) {
+        let app = TestApp::start(backend).await;
+        let older = child(3);
+        for one in [&old(), &new(), &older] {
+            registered(&app, one, "Z9A").await;
+        }
+        let says = async |of: &Child, by: &Child| {
+            let (nhs_number, demographics) = (of.number, of.demographics());
+            let (status, replaced_by) = (NumberStatus::Superseded, Some(by.number));
+            let entry = RegisterEntry { nhs_number, demographics, status, replaced_by, deceased: false };
+            app.app.gateway.set_register_entries(vec![entry]).await.unwrap();
+        };
+        let held = |of: &Child| {
+            let of = format!("from register_entry where nhs_number = '{}'", of.nhs());
+            let joins = app.number(&format!("select count(*) as n {of} and replaced_by is not null"));
+            let is = |status| app.number(&format!("select count(*) as n {of} and status = '{status}'")) == 1;
+            (joins, is("retired"), is("invalid"))
+        };
+        says(&old(), &new()).await;
+        says(&older, &old()).await;
+        inactive(&app, &old().number, "retired", None).await;
+        assert_eq!((held(&old()), held(&older)), ((0, true, false), (0, false, true)));
+        says(&old(), &new()).await;
+        says(&older, &old()).await;
+        assert_eq!((held(&old()), held(&older)), ((0, true, false), (0, false, true)));
+        app.app.look_after_records().await.unwrap();
+        assert_eq!(app.number("select count(*) as n from alias"), 0);
+        let by = async |child: &Child| app.clinician().get(&child.care_team()).await.total();
+        assert_eq!((by(&old()).await, by(&older).await, by(&new()).await), (0, 0, 1));
     }
 
     /// A number that had been merged into the retired one goes back to nobody: it is told to its holder, and finds nothing.

@@ -1,3 +1,4 @@
+drop index register_entry_replaced;
 drop table trace_result;
 drop table retrace_pace;
 drop index person_unknown;

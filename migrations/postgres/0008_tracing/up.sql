@@ -35,3 +35,6 @@ create table trace_result (
 );
 create index trace_result_asked on trace_result (asked_ms);
 create index trace_result_number on trace_result (nhs_number);
+
+-- Which entries a number replaced: when it is retired they are parted from it.
+create index register_entry_replaced on register_entry (replaced_by) where replaced_by is not null;

@@ -110,6 +110,10 @@ pub fn judge(
     let only_ends = only_ends(record, &changes);
     let number = verify(record, stored, trace);
     let verified = number.is_empty();
+    if !only_ends && matches!(trace, Trace::Restricted) {
+        // Nothing else is said of a sensitive record.
+        return Err(number);
+    }
     if !only_ends {
         problems.extend(number);
         problems.extend((!duty_phone_known).then(|| whole(record, RecordCode::Cpr07, "", NO_DUTY_PHONE)));

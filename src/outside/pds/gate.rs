@@ -37,6 +37,8 @@ struct State {
     next: u64,
     under_way: usize,
     last_answer: Option<DateTime<Utc>>,
+    /// The text of the newest fault since then.
+    last_fault: Option<String>,
 }
 
 /// What whoever waits finds.
@@ -100,7 +102,15 @@ impl Gate {
         breaker: Breaker,
         concurrency: usize,
     ) -> Self {
-        let state = State { pace, breaker, waiting: BTreeMap::new(), next: 0, under_way: 0, last_answer: None };
+        let state = State {
+            pace,
+            breaker,
+            waiting: BTreeMap::new(),
+            next: 0,
+            under_way: 0,
+            last_answer: None,
+            last_fault: None,
+        };
         Self { time, observer, concurrency: concurrency.max(1), state: Mutex::new(state) }
     }
 
@@ -111,7 +121,7 @@ impl Gate {
     /// # Errors
     /// [`FaultKind::Away`] while PDS is left alone.
     pub(super) fn check(&self) -> Result<(), PdsFault> {
-        if self.lock().breaker.is_away(self.time.now()) { Err(away()) } else { Ok(()) }
+        if self.lock().breaker.is_away(self.time.now()) { Err(self.away()) } else { Ok(()) }
     }
 
     /// Waits until a request may be made. Whoever stops waiting leaves the line.
@@ -123,7 +133,7 @@ impl Gate {
         loop {
             match self.look(ticket.place) {
                 Found::Go { trial } => return Ok(Permit { gate: self, trial, outcome: Outcome::Open }),
-                Found::Away => return Err(away()),
+                Found::Away => return Err(self.away()),
                 Found::Until(at) => {
                     tokio::select! {
                         () = self.time.sleep_until(at) => {}
@@ -176,13 +186,28 @@ impl Gate {
     }
 
     /// What had to come before a request failed: its token.
-    pub(super) fn failed(&self, outcome: Outcome) {
-        self.settle(self.lock(), false, outcome);
+    pub(super) fn failed(&self, fault: &PdsFault) {
+        self.note(fault);
+        self.settle(self.lock(), false, fault.kind.outcome());
+    }
+
+    /// Keeps why a request failed, for whoever is told that PDS is away.
+    pub(super) fn note(&self, fault: &PdsFault) {
+        self.lock().last_fault = Some(fault.text.clone());
+    }
+
+    fn away(&self) -> PdsFault {
+        let mut text = "PDS failed too often lately and is left alone for a while".to_owned();
+        if let Some(fault) = &self.lock().last_fault {
+            text = format!("{text}; the last time: {fault}");
+        }
+        PdsFault::new(FaultKind::Away, text)
     }
 
     fn settle(&self, mut state: MutexGuard<'_, State>, trial: bool, outcome: Outcome) {
         if outcome == Outcome::Good {
             state.last_answer = Some(self.time.utc());
+            state.last_fault = None;
         }
         let turned = state.breaker.settle(trial, outcome, self.time.now());
         state.call_first();
@@ -199,12 +224,9 @@ impl Gate {
             away: state.breaker.is_open(),
             failures: state.breaker.failed(),
             last_answer: state.last_answer,
+            last_fault: state.last_fault.clone(),
             under_way: state.under_way,
             waiting: Turn::ALL.map(waiting),
         }
     }
-}
-
-fn away() -> PdsFault {
-    PdsFault::new(FaultKind::Away, "PDS failed too often lately and is left alone for a while")
 }

@@ -99,7 +99,7 @@ pub enum Seen {
 pub type Observer = Arc<dyn Fn(Seen) + Send + Sync>;
 
 /// How PDS has been.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PdsState {
     /// It is left alone, or tried by one request.
     pub away: bool,
@@ -107,6 +107,8 @@ pub struct PdsState {
     pub failures: u32,
     /// When it last answered.
     pub last_answer: Option<DateTime<Utc>>,
+    /// Why it failed since then, in words fit for a log.
+    pub last_fault: Option<String>,
     pub under_way: usize,
     /// Requests that wait for their turn, in the order of [`Turn::ALL`].
     pub waiting: [usize; 3],
@@ -286,7 +288,7 @@ impl Inner {
         loop {
             self.gate.check().map_err(alone)?;
             let token = self.tokens.get().await.map_err(|fault| {
-                self.gate.failed(fault.kind.outcome());
+                self.gate.failed(&fault);
                 (fault, None)
             })?;
             let permit = self.gate.turn(turn).await.map_err(alone)?;
@@ -306,6 +308,7 @@ impl Inner {
                         let held = fault.retry_after.map_or(HELD, |asked_for| asked_for.min(self.patience));
                         self.gate.hold(self.time.now() + held);
                     }
+                    self.gate.note(fault);
                     permit.settle(fault.kind.outcome());
                 }
             }

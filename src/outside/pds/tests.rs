@@ -305,12 +305,14 @@ async fn one_place_is_kept_for_callers_and_whoever_stops_waiting_leaves_the_line
 #[actix_web::test]
 async fn when_pds_is_away_the_whole_line_is_sent_away_and_one_tries_again_later() {
     let (gate, time) = gate(5, 1);
-    gate.failed(Outcome::Bad);
+    gate.failed(&PdsFault::of_status(503, "PDS"));
     let first = gate.turn(Turn::File).await.unwrap();
     let waiting = join_all((0..20).map(|_| gate.turn(Turn::Caller)));
     let fails = async { first.settle(Outcome::Bad) };
     let (ends, ()) = futures_util::future::join(waiting, fails).await;
     assert!(ends.iter().all(|end| end.as_ref().is_err_and(|fault| fault.kind == FaultKind::Away)));
+    // Whoever was not even asked for is told why.
+    assert!(ends.iter().flat_map(|end| end.as_ref().err()).all(|fault| fault.text.ends_with("PDS answered 503")));
     assert_eq!(time.now(), Duration::ZERO, "nobody waited");
     time.sleep_until(Duration::from_secs(30)).await;
     let trial = gate.turn(Turn::Background).await.unwrap();

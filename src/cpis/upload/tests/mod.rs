@@ -550,6 +550,15 @@ fn the_number_is_verified() {
     }
 }
 
+#[test]
+fn of_a_sensitive_record_nothing_else_is_said() {
+    let wrong = [put(2, ChildProtection, "2026-12-14", None, ""), put(3, ChildProtection, "2026-09-14", None, "")];
+    let record = with_child(5, wrong);
+    let judged = |trace| faults(judge(&record, &stored([]), &trace, day(TODAY), &Limits::default(), false));
+    assert_eq!(judged(Trace::Restricted), [(5, Cpr02, "identifier")]);
+    assert!(judged(Trace::Unknown).len() > 2, "of any other all is told at once");
+}
+
 /// What demographics hold, with some of it other than what is sent, or not held; and the elements that are told of.
 fn unlike() -> Vec<(Traced, &'static [&'static str])> {
     let Trace::Found(held) = traced(robin()) else { unreachable!() };
