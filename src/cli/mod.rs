@@ -19,6 +19,7 @@ mod trace;
 use std::{
     convert::Infallible,
     ffi::OsString,
+    fmt::Display,
     io::{self, Write},
     net::SocketAddr,
     path::PathBuf,
@@ -29,7 +30,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{ConfigFault, DatabaseUrl, LogFormat, Overrides, Settings},
-    cpis::types::OdsCode,
+    cpis::types::{NhsNumber, OdsCode, nhs_number::InvalidNhsNumber},
     http::sandbox::TokenRefusal,
     telemetry,
 };
@@ -129,8 +130,10 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// Runs the command that `arguments` (with the program's name first) say.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Arguments { command, serve } = match Arguments::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let Arguments { command, serve } = match Arguments::try_parse_from(&arguments) {
         Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && may_hold_number(&arguments) => return refuse_number(),
         Err(error) => {
             // Help and version go to standard output and are good.
             let _shown = error.print();
@@ -157,6 +160,35 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             || error.downcast_ref().is_some_and(TokenRefusal::is_of_the_caller);
         ExitCode::from(if misused { USAGE } else { FAILED })
     })
+}
+
+/// Whether arguments that can't be understood may hold an NHS number: `register show` is about one, whatever follows it.
+fn may_hold_number(arguments: &[OsString]) -> bool {
+    let shows = arguments.windows(2).any(|pair| pair[0] == "register" && pair[1] == "show");
+    let number =
+        |argument: &OsString| argument.to_str().is_some_and(|text| text.rsplit('=').next().is_some_and(is_number));
+    shows || arguments.iter().any(number)
+}
+
+/// Whether somebody means an NHS number by it, perhaps with a typing error.
+fn is_number(text: &str) -> bool {
+    matches!(NhsNumber::typed(text), Ok(_) | Err(InvalidNhsNumber::CheckDigit))
+}
+
+/// Says that no number belongs where it was found, without repeating it.
+fn refuse_number() -> ExitCode {
+    let _shown = writeln!(
+        io::stderr(),
+        "cpis-gateway: an NHS number never stands on a command line, where others can read it: `cpis-gateway register show` \
+         takes options only, and asks for the number or reads it from a pipe. --help has the options. If you gave a number, \
+         take it out of your shell's history"
+    );
+    ExitCode::from(USAGE)
+}
+
+/// So many of something.
+fn counted<N: From<u8> + PartialEq + Display>(count: N, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == N::from(1) { one } else { many })
 }
 
 /// Writes a result to standard output.

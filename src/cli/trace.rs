@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{FAILED, Layers, USAGE, print, start_logging};
+use super::{FAILED, Layers, USAGE, counted, print, start_logging};
 use crate::{
     app,
     clock::Clock,
@@ -17,14 +17,23 @@ use crate::{
 
 #[derive(Args)]
 pub struct Trace {
-    /// Only those that were not traced since, such as 2026-11-23T12:00:00Z: to go on with a run that ended early.
-    #[arg(long, value_name = "INSTANT")]
+    /// Only those that were not traced since, such as 2026-11-23T22:15:00Z: to go on with a run that ended early.
+    #[arg(long, value_name = "INSTANT", value_parser = past)]
     since: Option<DateTime<Utc>>,
     /// For machines.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     layers: Layers,
+}
+
+/// An argument that is an instant of the past. What was traced is older than any other.
+fn past(text: &str) -> Result<DateTime<Utc>, &'static str> {
+    let since: DateTime<Utc> = text.parse().map_err(|_| "give an instant such as 2026-11-23T22:15:00Z")?;
+    if since > Clock::system().now() {
+        return Err("it is in the future: give the instant at which the run began that you go on with");
+    }
+    Ok(since)
 }
 
 /// What a run came to.
@@ -121,25 +130,30 @@ impl Run {
             ..
         } = done;
         let mut text = format!(
-            "{traced} numbers traced: {superseded} superseded, {invalid} invalid, {restricted} restricted, {unknown} unknown.\n\
+            "{} traced: {superseded} superseded, {invalid} invalid, {restricted} restricted, {unknown} unknown.\n\
              Something new is stored of {changed}, a birth date of {changed_birth_dates}. {left_out} without a visible plan \
-             were left out.\n"
+             {} left out.\n",
+            counted(*traced, "number", "numbers"),
+            if *left_out == 1 { "was" } else { "were" },
         );
-        let again = format!("go on with: cpis-gateway trace --since {since}\n");
-        if done.unavailable {
-            text.push_str(&format!(
-                "Demographics can't be asked at this moment ({failed} numbers failed); what was traced is stored. Look at \
-                 /_status and docs/pds.md, then {again}"
-            ));
-        } else if self.stopped {
-            text.push_str(&format!("Stopped; what was traced is stored. To {again}"));
-        } else if self.left > 0 {
-            text.push_str(&format!(
-                "{} numbers are left: {failed} failed, and the log says why; the others a gateway is tracing, or they failed \
-                 there lately. In an hour {again}",
-                self.left
-            ));
+        if self.is_whole() {
+            return text;
         }
+        let again = format!("go on with: cpis-gateway trace --since {since}\n");
+        let left = counted(self.left, "number", "numbers");
+        text.push_str(&if done.unavailable {
+            format!(
+                "{left} left, {failed} of them failed: demographics can't be asked at this moment. What was traced stays. The \
+                 log lines above say why; when that is over {again}"
+            )
+        } else if self.stopped {
+            format!("Stopped with {left} left. What was traced stays. To {again}")
+        } else {
+            format!(
+                "{left} left, {failed} of them failed, and the log lines above say why; the others a gateway is tracing, or \
+                 they failed there lately. What was traced stays. In an hour {again}"
+            )
+        });
         text
     }
 }
@@ -156,16 +170,20 @@ mod tests {
         let told = ran.told(false);
         assert!(told.starts_with("120 numbers traced: 0 superseded"), "{told}");
         assert!(told.ends_with("go on with: cpis-gateway trace --since 2026-11-23T12:00:00Z\n"), "{told}");
+        assert!(told.contains("\n16 numbers left, 16 of them failed") && !told.contains("_status"), "{told}");
         let json: serde_json::Value = serde_json::from_str(&ran.told(true)).unwrap();
         assert_eq!(
             (&json["whole"], &json["failed"], &json["since"]),
             (&json!(false), &json!(16), &json!("2026-11-23T12:00:00Z"))
         );
         ran.done = Retraced { traced: 3, ..Retraced::default() };
-        assert!(!ran.is_whole() && ran.told(false).contains("16 numbers are left"));
+        assert!(!ran.is_whole() && ran.told(false).contains("\n16 numbers left, 0 of them failed"));
         ran.left = 0;
         assert!(ran.is_whole() && !ran.told(false).contains("--since"));
-        ran.stopped = true;
+        ran.done.traced = 1;
+        assert!(ran.told(false).starts_with("1 number traced: "));
+        (ran.stopped, ran.left) = (true, 1);
+        assert!(ran.told(false).contains("\nStopped with 1 number left."), "{}", ran.told(false));
         assert!(!ran.is_whole() && ran.told(false).contains("--since"));
     }
 }

@@ -45,9 +45,10 @@ const PLACES: [&str; 16] = [
 ];
 
 /// The source files that read a number, and in which of the places they do; none where it is the gateway's own that comes
-/// back from a store, from PDS, or in a message of this project's.
-const READERS: [(&str, &str); 23] = [
+/// back from a store, from PDS, or in a message of this project's, and where it is read to refuse it (a command line).
+const READERS: [(&str, &str); 24] = [
     ("cli/la/csv.rs", PLACES[0]),
+    ("cli/mod.rs", ""),
     ("cli/register/file.rs", PLACES[1]),
     ("cli/register/mod.rs", PLACES[15]),
     ("cli/sandbox/population.rs", ""),

@@ -3,35 +3,50 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    io::Read,
+    io::{self, BufRead, Read},
 };
 
-use anyhow::bail;
-use chrono::NaiveDate;
+use anyhow::{Context, bail};
+use chrono::{Datelike, NaiveDate};
 
-use crate::cpis::types::{
-    NhsNumber,
-    child::{Demographics, NumberStatus, RegisterEntry},
-    nhs_number::InvalidNhsNumber,
+use crate::cpis::{
+    matching,
+    types::{
+        NhsNumber,
+        child::{Demographics, NumberStatus, RegisterEntry},
+        nhs_number::InvalidNhsNumber,
+    },
 };
 
 pub const HEADER: [&str; 7] = ["nhs_number", "family", "given", "birth_date", "status", "replaced_by", "deceased"];
+
+/// The first year of birth that is believed.
+const FIRST_YEAR: i32 = 1880;
+/// The most characters of a family name, and of all given names.
+const LONGEST_NAME: usize = 255;
 
 const NUMBER: &str = "nhs_number isn't a valid NHS number: it must have exactly 10 digits";
 const OLD_NUMBER: &str = "nhs_number isn't a valid NHS number: one with letters is of the old style";
 const CHECK_DIGIT: &str = "nhs_number isn't a valid NHS number: the check digit is wrong";
 const BIRTH_DATE: &str = "birth_date isn't a date such as 2019-05-11";
+const FUTURE: &str = "birth_date is in the future";
+const LONG_AGO: &str = "birth_date is before 1880";
 const NAMES: &str = "family and given must not be empty";
+const NO_NAME: &str = "family and given must each have a letter or digit: a name without one never matches";
+const LONG_NAME: &str = "family and given must have 255 characters at most";
 const STATUS: &str = "status must be current, superseded, invalid, retired or restricted";
 const NO_REPLACEMENT: &str = "replaced_by must be the valid NHS number that replaced a superseded one";
 const SAME_NUMBER: &str = "replaced_by must be another number";
 const NOT_SUPERSEDED: &str = "replaced_by goes with the status superseded only";
 const DECEASED: &str = "deceased must be true, false or empty";
 const TWICE: &str = "this NHS number has an earlier line";
-const FIELDS: &str = "the line doesn't have seven fields in UTF-8";
+const FIELDS: &str = "the line must have seven fields, with commas between them";
+const ENCODING: &str = "the line isn't UTF-8: save the file as UTF-8 (in Excel: CSV UTF-8)";
+const OPEN_QUOTE: &str = "a quote (\") is opened that isn't closed on the same line";
 
-/// A line of the file; the header is line 1. One after blank lines has the number of the first of these.
+/// A line of the file that holds something; the header is line 1.
 pub struct Line {
+    /// As an editor shows it: lines end with LF, CR LF or CR, and blank ones count.
     pub number: u64,
     /// Where the next one begins, in bytes.
     pub until: u64,
@@ -40,39 +55,110 @@ pub struct Line {
 }
 
 /// The lines of a file. It remembers four bytes of each number, to tell a second line of it, and nothing else of a line.
+///
+/// A record is a line: after a quote that is open at the end of one, nobody can tell what belongs to it and what stands by
+/// itself, so that nothing is read on.
 pub struct Lines<R> {
-    reader: csv::Reader<R>,
-    record: csv::StringRecord,
+    source: R,
+    /// The civil date, after which nobody is born.
+    today: NaiveDate,
+    line: Vec<u8>,
+    number: u64,
+    until: u64,
+    ends_with_cr: bool,
     seen: HashSet<u32>,
+    unread: u64,
 }
 
-impl<R: Read> Lines<R> {
+impl<R: BufRead> Lines<R> {
     /// # Errors
     /// When it is no such file; the text is for the operator.
-    pub fn of(source: R) -> anyhow::Result<Self> {
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
-        let Ok(header) = reader.headers() else { bail!("the file can't be read as CSV in UTF-8") };
-        if header.iter().ne(HEADER) {
-            bail!("the header must be {}", HEADER.join(","));
+    pub fn of(source: R, today: NaiveDate) -> anyhow::Result<Self> {
+        let (line, seen) = (Vec::new(), HashSet::new());
+        let mut lines = Self { source, today, line, number: 0, until: 0, ends_with_cr: false, seen, unread: 0 };
+        lines.advance()?;
+        let text = lines.line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&lines.line);
+        let Ok(header) = std::str::from_utf8(text) else {
+            bail!("the file isn't UTF-8: save it as UTF-8 (in Excel: CSV UTF-8)")
+        };
+        if fields(header).is_none_or(|names| names != HEADER) {
+            let separated = if header.contains([';', '\t']) { "fields must be separated by commas, and " } else { "" };
+            bail!("{separated}the first line must be {}", HEADER.join(","));
         }
-        Ok(Self { reader, record: csv::StringRecord::new(), seen: HashSet::new() })
+        Ok(lines)
     }
 
-    /// The next line; none at the end.
+    /// The next line that isn't blank; none at the end.
     ///
     /// # Errors
     /// When the file can't be read on.
     pub fn next_line(&mut self) -> anyhow::Result<Option<Line>> {
-        let begins = self.reader.position().clone();
-        let read = match self.reader.read_record(&mut self.record) {
-            Ok(false) => return Ok(None),
-            Ok(true) => entry(&self.record)
-                .and_then(|entry| if self.seen.insert(key(&entry.nhs_number)) { Ok(entry) } else { Err(vec![TWICE]) }),
-            Err(error) if error.is_io_error() => bail!("the file can't be read on: {error}"),
-            Err(_) => Err(vec![FIELDS]),
-        };
-        Ok(Some(Line { number: begins.line(), until: self.reader.position().byte(), read }))
+        while self.advance()? {
+            let Ok(text) = std::str::from_utf8(&self.line) else { return Ok(Some(self.told(Err(vec![ENCODING])))) };
+            let Some(fields) = fields(text) else {
+                let told = self.told(Err(vec![OPEN_QUOTE]));
+                while self.advance()? {}
+                self.unread = self.number - told.number;
+                return Ok(Some(told));
+            };
+            if fields.iter().all(String::is_empty) {
+                continue;
+            }
+            let read = entry(&fields, self.today)
+                .and_then(|entry| if self.seen.insert(key(&entry.nhs_number)) { Ok(entry) } else { Err(vec![TWICE]) });
+            return Ok(Some(self.told(read)));
+        }
+        Ok(None)
     }
+
+    /// How many lines could not be read after the last one that was told.
+    pub fn unread(&self) -> u64 {
+        self.unread
+    }
+
+    fn told(&self, read: Result<RegisterEntry, Vec<&'static str>>) -> Line {
+        Line { number: self.number, until: self.until, read }
+    }
+
+    /// Goes to the next line of the file; false when there is none.
+    fn advance(&mut self) -> anyhow::Result<bool> {
+        let is_there = self.advance_by_bytes().context("the file can't be read on")?;
+        self.number += u64::from(is_there);
+        Ok(is_there)
+    }
+
+    fn advance_by_bytes(&mut self) -> io::Result<bool> {
+        self.line.clear();
+        for byte in self.source.by_ref().bytes() {
+            let byte = byte?;
+            self.until += 1;
+            let was_cr = std::mem::replace(&mut self.ends_with_cr, byte == b'\r');
+            match byte {
+                // The other half of CR LF.
+                b'\n' if was_cr => {}
+                b'\n' | b'\r' => return Ok(true),
+                _ => self.line.push(byte),
+            }
+        }
+        Ok(!self.line.is_empty())
+    }
+}
+
+/// The fields of a line by RFC 4180, without white space around them; none when a quote is open at its end.
+fn fields(line: &str) -> Option<Vec<String>> {
+    let (mut fields, mut field, mut is_quoted) = (Vec::with_capacity(HEADER.len()), String::new(), false);
+    let mut signs = line.chars().peekable();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '"' if is_quoted && signs.next_if_eq(&'"').is_some() => field.push('"'),
+            '"' if is_quoted => is_quoted = false,
+            '"' if field.trim().is_empty() => is_quoted = true,
+            ',' if !is_quoted => fields.push(std::mem::take(&mut field).trim().to_owned()),
+            other => field.push(other),
+        }
+    }
+    fields.push(field.trim().to_owned());
+    (!is_quoted).then_some(fields)
 }
 
 /// The first nine digits; the tenth follows from them.
@@ -80,11 +166,13 @@ fn key(number: &NhsNumber) -> u32 {
     number.as_str().bytes().take(9).fold(0, |key, digit| key * 10 + u32::from(digit - b'0'))
 }
 
-/// An entry of the values of a line.
-fn entry(record: &csv::StringRecord) -> Result<RegisterEntry, Vec<&'static str>> {
-    let field = |index: usize| record.get(index).unwrap_or_default();
+/// An entry of the fields of a line.
+fn entry(fields: &[String], today: NaiveDate) -> Result<RegisterEntry, Vec<&'static str>> {
+    let [nhs_number, family, given, birth_date, status, replaced_by, deceased] = fields else {
+        return Err(vec![FIELDS]);
+    };
     let mut wrong = Vec::new();
-    let nhs_number = NhsNumber::typed(field(0));
+    let nhs_number = NhsNumber::typed(nhs_number);
     match nhs_number {
         Ok(_) => {}
         Err(InvalidNhsNumber::CheckDigit) => wrong.push(CHECK_DIGIT),
@@ -92,42 +180,57 @@ fn entry(record: &csv::StringRecord) -> Result<RegisterEntry, Vec<&'static str>>
         Err(InvalidNhsNumber::Format | InvalidNhsNumber::Typed) => wrong.push(NUMBER),
     }
     let nhs_number = nhs_number.ok();
-    let birth_date = field(3).parse::<NaiveDate>().ok();
-    if birth_date.is_none() {
-        wrong.push(BIRTH_DATE);
-    }
-    if field(1).is_empty() || field(2).is_empty() {
-        wrong.push(NAMES);
-    }
-    let status = if field(4).is_empty() { Some(NumberStatus::Current) } else { NumberStatus::from_code(field(4)) };
+    let birth_date = birth_date.parse::<NaiveDate>().ok();
+    wrong.extend(match birth_date {
+        None => Some(BIRTH_DATE),
+        Some(date) if date > today => Some(FUTURE),
+        Some(date) if date.year() < FIRST_YEAR => Some(LONG_AGO),
+        Some(_) => None,
+    });
+    wrong.extend(fault_of_names(family, given));
+    let status = match status.to_ascii_lowercase().as_str() {
+        "" => Some(NumberStatus::Current),
+        code => NumberStatus::from_code(code),
+    };
     if status.is_none() {
         wrong.push(STATUS);
     }
-    let replaced_by = NhsNumber::typed(field(5)).ok();
-    match (status, field(5).is_empty()) {
-        (Some(NumberStatus::Superseded), _) if replaced_by.is_none() => wrong.push(NO_REPLACEMENT),
-        (Some(NumberStatus::Superseded), _) if replaced_by == nhs_number => wrong.push(SAME_NUMBER),
+    let replacement = NhsNumber::typed(replaced_by).ok();
+    match (status, replaced_by.is_empty()) {
+        (Some(NumberStatus::Superseded), _) if replacement.is_none() => wrong.push(NO_REPLACEMENT),
+        (Some(NumberStatus::Superseded), _) if replacement == nhs_number => wrong.push(SAME_NUMBER),
         (Some(NumberStatus::Superseded) | None, _) | (_, true) => {}
         _ => wrong.push(NOT_SUPERSEDED),
     }
-    let deceased = match field(6) {
-        "true" => true,
-        "" | "false" => false,
-        _ => {
-            wrong.push(DECEASED);
-            false
-        }
-    };
-    let given = field(2).split_whitespace().map(str::to_owned).collect();
+    // A spreadsheet writes them in capitals.
+    let is_deceased = deceased.eq_ignore_ascii_case("true");
+    if !is_deceased && !deceased.is_empty() && !deceased.eq_ignore_ascii_case("false") {
+        wrong.push(DECEASED);
+    }
+    let given = given.split_whitespace().map(str::to_owned).collect();
     match (nhs_number, birth_date, status) {
         (Some(nhs_number), Some(birth_date), Some(status)) if wrong.is_empty() => Ok(RegisterEntry {
             nhs_number,
-            demographics: Demographics { family: field(1).to_owned(), given, birth_date },
+            demographics: Demographics { family: family.to_owned(), given, birth_date },
             status,
-            replaced_by,
-            deceased,
+            replaced_by: replacement,
+            deceased: is_deceased,
         }),
         _ => Err(wrong),
+    }
+}
+
+/// What is wrong with names, if anything is.
+fn fault_of_names(family: &str, given: &str) -> Option<&'static str> {
+    let counts = |name: &str| name.chars().any(char::is_alphanumeric) && matching::same_family(name, name);
+    if family.is_empty() || given.is_empty() {
+        Some(NAMES)
+    } else if !counts(family) || !counts(given) {
+        Some(NO_NAME)
+    } else if [family, given].iter().any(|name| name.chars().count() > LONGEST_NAME) {
+        Some(LONG_NAME)
+    } else {
+        None
     }
 }
 
@@ -172,13 +275,37 @@ impl Faults {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const FIRST: &str = "nhs_number,family,given,birth_date,status,replaced_by,deceased\n";
 
+    fn today() -> NaiveDate {
+        NaiveDate::from_ymd_opt(2026, 11, 23).unwrap()
+    }
+
+    /// The first fault of a line and its number, of a file after its header.
+    fn faults(lines: &str) -> Vec<(u64, &'static str)> {
+        faults_of(format!("{FIRST}{lines}").as_bytes())
+    }
+
+    fn faults_of(file: &[u8]) -> Vec<(u64, &'static str)> {
+        let mut lines = Lines::of(file, today()).unwrap();
+        let mut faults = Vec::new();
+        while let Some(line) = lines.next_line().unwrap() {
+            faults.extend(line.read.err().map(|wrong| (line.number, wrong[0])));
+        }
+        faults
+    }
+
+    fn refused(file: &[u8]) -> String {
+        Lines::of(file, today()).map(|_| ()).unwrap_err().to_string()
+    }
+
     fn read(lines: &str) -> (Vec<RegisterEntry>, Faults) {
         let text = format!("{FIRST}{lines}");
-        let mut lines = Lines::of(text.as_bytes()).unwrap();
+        let mut lines = Lines::of(text.as_bytes(), today()).unwrap();
         let (mut entries, mut faults) = (Vec::new(), Faults::default());
         while let Some(line) = lines.next_line().unwrap() {
             match line.read {
@@ -236,7 +363,7 @@ mod tests {
             format!("1: 5: {SAME_NUMBER}"),
             format!("1: 6: {NOT_SUPERSEDED}"),
             format!("1: 7: {FIELDS}"),
-            format!("1: 9: {TWICE}"),
+            format!("1: 10: {TWICE}"),
         ];
         expected.sort_unstable();
         let mut sorted = told.clone();
@@ -247,10 +374,93 @@ mod tests {
     }
 
     #[test]
-    fn another_header_is_another_file() {
-        for bad in ["", "number,name\n1,2\n", "nhs_number;family;given\n"] {
-            assert!(Lines::of(bad.as_bytes()).is_err(), "{bad}");
+    fn lines_have_the_numbers_that_an_editor_shows() {
+        let (good, bad) = ("9990000018,Testcase,Robin,2019-05-11,,,", "1,Testcase,Robin,2019-05-11,,,");
+        for end in ["\n", "\r\n", "\r"] {
+            let file = [FIRST.trim(), "", "", bad, good, "  ", ",,,,,,", bad].join(end);
+            for file in [file.clone(), format!("{file}{end}"), format!("\u{feff}{file}")] {
+                assert_eq!(faults_of(file.as_bytes()), [(4, NUMBER), (8, NUMBER)], "{file:?}");
+            }
         }
-        assert!(Lines::of(&[0xff, 0xfe, 0x41][..]).is_err());
+    }
+
+    #[test]
+    fn nothing_is_read_after_an_open_quote_and_that_is_counted() {
+        let good = |index: usize| format!("{},Testcase,\"Robin\",2019-05-11,,,\n", ["9990000018", "9990000026"][index]);
+        let open = "9990000034,\"Testcase,Robin,2019-05-11,,,\n";
+        let file = format!("{FIRST}{}\n{open}{}{}", good(0), good(1), "x\n".repeat(49));
+        let mut lines = Lines::of(file.as_bytes(), today()).unwrap();
+        assert!(lines.next_line().unwrap().unwrap().read.is_ok());
+        let line = lines.next_line().unwrap().unwrap();
+        assert_eq!((line.number, line.read.err()), (4, Some(vec![OPEN_QUOTE])));
+        assert!(lines.next_line().unwrap().is_none());
+        assert_eq!(lines.unread(), 50);
+        // One that is closed on a later line is the same.
+        assert_eq!(faults("9990000018,\"Test\ncase\",Robin,2019-05-11,,,\n"), [(2, OPEN_QUOTE)]);
+        assert_eq!(faults("9990000018,Test\"case,Robin,2019-05-11,,,\n"), [], "in a name it is a sign");
+    }
+
+    #[test]
+    fn codes_are_taken_ignoring_case() {
+        let (entries, faults) = read(
+            "9990000018,Testcase,Robin,2019-05-11,Current,,FALSE\n9990000026,Testcase,Robin,2019-05-11,RESTRICTED,,TRUE\n",
+        );
+        assert_eq!(faults.lines, 0);
+        assert_eq!((entries[0].status, entries[0].deceased), (NumberStatus::Current, false));
+        assert_eq!((entries[1].status, entries[1].deceased), (NumberStatus::Restricted, true));
+    }
+
+    #[test]
+    fn nobody_is_born_tomorrow_or_before_1880() {
+        let born = |date: &str| faults(&format!("9990000018,Testcase,Robin,{date},,,\n"));
+        assert_eq!((born("2026-11-23"), born("1880-01-01")), (vec![], vec![]));
+        assert_eq!((born("2026-11-24"), born("1879-12-31")), (vec![(2, FUTURE)], vec![(2, LONG_AGO)]));
+    }
+
+    #[test]
+    fn names_can_match() {
+        let named = |family: &str, given: &str| {
+            faults(&format!("9990000018,{family},{given},2019-05-11,,,\n")).first().map(|(_, what)| *what)
+        };
+        for name in ["---", "...", "' '", "\u{200b}", "\u{2bb}", "???"] {
+            assert_eq!((named(name, "Robin"), named("Testcase", name)), (Some(NO_NAME), Some(NO_NAME)), "{name}");
+        }
+        for name in ["O", "3", "- Li", "李", "Й", "ض"] {
+            assert_eq!((named(name, "Robin"), named("Testcase", name)), (None, None), "{name}");
+        }
+        let (long, longer) = ("é".repeat(255), "é".repeat(256));
+        assert_eq!((named(&long, &long), named("Testcase", &longer)), (None, Some(LONG_NAME)));
+        assert_eq!(named(&longer, "Robin"), Some(LONG_NAME));
+    }
+
+    #[test]
+    fn encoding_and_number_of_fields_are_two_faults() {
+        let mut file =
+            format!("{FIRST}9990000018,Testcase,Robin\n9990000018,Testcase,Robin,2019-05-11,,,,\n").into_bytes();
+        file.extend(b"9990000018,Testcas\xe9,Robin,2019-05-11,,,\n");
+        assert_eq!(faults_of(&file), [(2, FIELDS), (3, FIELDS), (4, ENCODING)]);
+        assert_eq!(faults("9990000018;Testcase;Robin;2019-05-11;;;\n"), [(2, FIELDS)]);
+    }
+
+    #[test]
+    fn another_header_is_another_file() {
+        for bad in ["", "number,name\n1,2\n", &format!("\"{FIRST}"), &format!("{},\n", FIRST.trim())] {
+            assert!(refused(bad.as_bytes()).starts_with("the first line must be nhs_number,family"), "{bad}");
+        }
+        for separator in [";", "\t"] {
+            assert!(refused(FIRST.replace(',', separator).as_bytes()).contains("separated by commas"));
+        }
+        assert!(refused(&[0xff, 0xfe, 0x41]).contains("CSV UTF-8"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_csv_writes_is_read(names in proptest::collection::vec("[A-Za-zé \",;']{0,9}", 1..8)) {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            writer.write_record(&names).unwrap();
+            let line = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+            let trimmed: Vec<String> = names.iter().map(|name| name.trim().to_owned()).collect();
+            prop_assert_eq!(fields(line.trim_end_matches('\n')), Some(trimmed));
+        }
     }
 }

@@ -5,22 +5,24 @@ mod file;
 
 use std::{
     fs::File,
-    io::{self, BufReader, IsTerminal, Seek, Write},
+    io::{self, BufRead, BufReader, IsTerminal, Seek, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, bail};
+use chrono::NaiveDate;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{FAILED, Layers, USAGE, print, start_logging};
+use super::{FAILED, Layers, USAGE, counted, is_number, print, refuse_number, start_logging};
 use crate::{
     app,
     clock::Clock,
     cpis::{
         Gateway,
+        calendar::Calendar,
         types::{NhsNumber, child::RegisterEntry},
     },
 };
@@ -34,7 +36,7 @@ pub enum Register {
     /// Add or replace entries from a CSV file: `nhs_number,family,given,birth_date,status,replaced_by,deceased`. Entries that
     /// it doesn't name stay.
     Load(Load),
-    /// Show what the register holds of a number, which is typed at a prompt or read from standard input. Audited.
+    /// Show what the register holds of a number, which is typed at a prompt or read from standard input, alone. Audited.
     Show(Show),
 }
 
@@ -79,18 +81,24 @@ struct Loaded {
     /// Entries that said something new of a stored number.
     changed: usize,
     faults: Faults,
+    /// Lines that could not be read, after one of the faults.
+    unread: u64,
 }
 
 impl Load {
     fn run(self) -> anyhow::Result<ExitCode> {
+        if self.file.to_str().is_some_and(is_number) {
+            return Ok(refuse_number());
+        }
         let settings = self.layers.settings()?;
         start_logging(&settings)?;
         let mut file = opened(&self.file)?;
-        let mut loaded = checked(&mut file)?;
-        if loaded.faults.lines == 0 || self.valid_only {
-            let clock = Clock::system();
+        let clock = Clock::system();
+        let today = Calendar::new(settings.zone).day_of(clock.now());
+        let mut loaded = checked(&mut file, today)?;
+        if loaded.faults.lines == 0 || (self.valid_only && loaded.unread == 0) {
             let gateway = app::open_existing(&settings, &clock, &app::process_name())?;
-            let written = write(&gateway, &mut file, self.valid_only, &mut loaded);
+            let written = write(&gateway, &mut file, today, &mut loaded);
             gateway.store.close(None);
             written.context("not all entries were written: load the file again")?;
         }
@@ -116,10 +124,10 @@ fn bar(file: &File, doing: &str) -> anyhow::Result<ProgressBar> {
 }
 
 /// Reads the whole file and writes nothing.
-fn checked(file: &mut File) -> anyhow::Result<Loaded> {
+fn checked(file: &mut File, today: NaiveDate) -> anyhow::Result<Loaded> {
     let bar = bar(file, "Checking")?;
     file.rewind()?;
-    let mut lines = Lines::of(BufReader::new(file))?;
+    let mut lines = Lines::of(BufReader::new(file), today)?;
     let mut loaded = Loaded::default();
     while let Some(line) = lines.next_line()? {
         match line.read {
@@ -128,15 +136,16 @@ fn checked(file: &mut File) -> anyhow::Result<Loaded> {
         }
         bar.set_position(line.until);
     }
+    loaded.unread = lines.unread();
     bar.finish_and_clear();
     Ok(loaded)
 }
 
 /// Reads the file again and writes its good lines, [`AT_ONCE`] in a transaction: it is never all in memory.
-fn write(gateway: &Gateway, file: &mut File, valid_only: bool, loaded: &mut Loaded) -> anyhow::Result<()> {
+fn write(gateway: &Gateway, file: &mut File, today: NaiveDate, loaded: &mut Loaded) -> anyhow::Result<()> {
     let bar = bar(file, "Writing")?;
     file.rewind()?;
-    let mut lines = Lines::of(BufReader::new(file))?;
+    let mut lines = Lines::of(BufReader::new(file), today)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut batch: Vec<RegisterEntry> = Vec::with_capacity(AT_ONCE);
     loop {
@@ -144,11 +153,7 @@ fn write(gateway: &Gateway, file: &mut File, valid_only: bool, loaded: &mut Load
         let is_last = line.is_none();
         if let Some(line) = line {
             bar.set_position(line.until);
-            match line.read {
-                Ok(entry) => batch.push(entry),
-                Err(_) if valid_only => {}
-                Err(_) => bail!("the file was changed while it was read"),
-            }
+            batch.extend(line.read);
         }
         if batch.len() >= AT_ONCE || (is_last && !batch.is_empty()) {
             let entries = std::mem::replace(&mut batch, Vec::with_capacity(AT_ONCE));
@@ -162,24 +167,43 @@ fn write(gateway: &Gateway, file: &mut File, valid_only: bool, loaded: &mut Load
         }
     }
     bar.finish_and_clear();
+    if loaded.written != loaded.good {
+        bail!("the file was changed while it was read");
+    }
     Ok(())
 }
 
 impl Loaded {
     fn told(&self, as_json: bool) -> String {
-        let Self { good, written, changed, faults } = self;
+        let Self { good, written, changed, faults, unread } = self;
         if as_json {
             let shown = |(what, count, lines)| json!({"what": what, "count": count, "lines": lines});
             let faults: Vec<serde_json::Value> = faults.by_kind().map(shown).collect();
-            let told = json!({"good": good, "written": written, "changed_numbers": changed, "faults": faults});
+            let told = json!({
+                "good": good, "written": written, "changed_numbers": changed, "faults": faults, "unread": unread,
+            });
             return format!("{told}\n");
         }
+        let wrote = format!(
+            "{} written; something new was said of {}.",
+            counted(*written, "entry", "entries"),
+            counted(*changed, "stored number", "stored numbers")
+        );
+        let wrong = counted(faults.lines, "line is wrong", "lines are wrong");
         let mut text = match (faults.lines, *written) {
-            (0, _) => format!("{written} entries written; {changed} of them said something new of a stored number.\n"),
-            (wrong, 0) => format!("Nothing was written: {good} lines are good, {wrong} are wrong.\n"),
-            (wrong, _) => format!(
-                "{written} entries written; {changed} of them said something new of a stored number. {wrong} lines are wrong.\n"
-            ),
+            (0, _) => format!("{wrote}\n"),
+            (_, 0) => {
+                let good = counted(*good, "line is good", "lines are good");
+                let wrong = counted(faults.lines, "is wrong", "are wrong");
+                match unread {
+                    0 => format!("Nothing was written: {good}, {wrong}.\n"),
+                    _ => format!(
+                        "Nothing was written: {good}, {wrong}, and the {} after it could not be read: mend it first.\n",
+                        counted(*unread, "line", "lines")
+                    ),
+                }
+            }
+            _ => format!("{wrote} {wrong}.\n"),
         };
         for (what, count, lines) in faults.by_kind() {
             let lines = lines.join(", ");
@@ -208,29 +232,49 @@ impl Show {
     }
 }
 
-/// A number from standard input, asked for where somebody types.
+/// A number from standard input, asked for where somebody types; else all there is, which is to be one number.
 fn typed_number() -> anyhow::Result<NhsNumber> {
     let stdin = io::stdin();
-    if stdin.is_terminal() {
-        let mut out = io::stderr();
-        write!(out, "NHS number: ")?;
-        out.flush()?;
+    if !stdin.is_terminal() {
+        return only_number(stdin.lock());
     }
+    let mut out = io::stderr();
+    write!(out, "NHS number: ")?;
+    out.flush()?;
     let mut line = String::new();
     stdin.read_line(&mut line)?;
-    NhsNumber::typed(&line).map_err(anyhow::Error::from)
+    only_number(line.as_bytes())
+}
+
+fn only_number(source: impl BufRead) -> anyhow::Result<NhsNumber> {
+    let mut number = None;
+    for line in source.lines() {
+        let line = line.context("standard input can't be read")?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        if number.replace(line).is_some() {
+            bail!("one number at a time is shown, and more than one line was given");
+        }
+    }
+    let Some(number) = number else { bail!("no number was given") };
+    NhsNumber::typed(&number).map_err(anyhow::Error::from)
 }
 
 fn told_entry(entry: Option<&RegisterEntry>, as_json: bool) -> String {
     let Some(entry) = entry else {
-        return if as_json { "null\n".to_owned() } else { "The register doesn't know this number.\n".to_owned() };
+        return if as_json {
+            format!("{}\n", json!({"known": false}))
+        } else {
+            "The register doesn't know this number.\n".to_owned()
+        };
     };
     let RegisterEntry { nhs_number: _, demographics, status, replaced_by, deceased } = entry;
     let replaced_by = replaced_by.as_ref().map(NhsNumber::as_str);
     let (given, birth_date) = (demographics.given.join(" "), demographics.birth_date.to_string());
     if as_json {
         let shown = json!({
-            "status": status.code(), "replaced_by": replaced_by, "deceased": deceased,
+            "known": true, "status": status.code(), "replaced_by": replaced_by, "deceased": deceased,
             "family": demographics.family, "given": given, "birth_date": birth_date,
         });
         return format!("{shown}\n");
@@ -251,7 +295,7 @@ mod tests {
     #[test]
     fn what_was_loaded_is_told_with_every_fault() {
         let mut loaded = Loaded { good: 5, written: 5, changed: 1, ..Loaded::default() };
-        assert_eq!(loaded.told(false), "5 entries written; 1 of them said something new of a stored number.\n");
+        assert_eq!(loaded.told(false), "5 entries written; something new was said of 1 stored number.\n");
         loaded.written = 0;
         (2..=4).for_each(|line| loaded.faults.add(line, &["it is wrong"]));
         loaded.faults.add(9, &["it is wrong", "so is this"]);
@@ -262,6 +306,9 @@ mod tests {
         );
         let told: serde_json::Value = serde_json::from_str(&loaded.told(true)).unwrap();
         assert_eq!(told["faults"][0], json!({"what": "it is wrong", "count": 4, "lines": ["2-4", "9"]}));
+        loaded.unread = 1;
+        let told = loaded.told(false);
+        assert!(told.contains("4 are wrong, and the 1 line after it could not be read: mend it first."), "{told}");
     }
 
     #[test]
@@ -280,6 +327,6 @@ mod tests {
         let told = told_entry(Some(&entry), false);
         assert!(told.contains("Status:      superseded\nReplaced by: 9990000026\n"), "{told}");
         assert!(!told.contains("9990000018"), "{told}");
-        assert_eq!(told_entry(None, true), "null\n");
+        assert_eq!(told_entry(None, true), "{\"known\":false}\n");
     }
 }

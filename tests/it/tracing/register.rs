@@ -41,7 +41,8 @@ on_both_stores! {
         let refused = run(&app, &["register", "load", "-", "--json"], &lines);
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
         let faults = json!([{"what": "nhs_number isn't a valid NHS number: the check digit is wrong", "count": 2, "lines": ["3-4"]}]);
-        assert_eq!(told_by(&refused), json!({"good": 1, "written": 0, "changed_numbers": 0, "faults": faults}));
+        let nothing = json!({"good": 1, "written": 0, "changed_numbers": 0, "faults": faults, "unread": 0});
+        assert_eq!(told_by(&refused), nothing);
         assert_eq!(seen(&app, &held).await, 1, "nothing was written");
 
         let path = app.data_dir().join("people.csv");
@@ -51,7 +52,7 @@ on_both_stores! {
         let text = String::from_utf8(loaded.stdout).expect("UTF-8");
         assert_eq!(
             text,
-            "1 entries written; 1 of them said something new of a stored number. 2 lines are wrong.\n  \
+            "1 entry written; something new was said of 1 stored number. 2 lines are wrong.\n  \
              nhs_number isn't a valid NHS number: the check digit is wrong: 2 lines: 3-4\n"
         );
         assert_eq!(seen(&app, &held).await, 0);
@@ -101,6 +102,114 @@ on_both_stores! {
         // A run that goes on finds nothing left to do.
         let again = run(&app, &["trace", "--json", "--since", told["since"].as_str().expect("an instant")], "");
         assert_eq!(told_by(&again)["traced"], 0);
+    }
+}
+
+/// Standard output and standard error.
+fn text_of(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Nothing of these is read, so nothing needs to be written to it.
+#[actix_web::test]
+async fn a_number_on_the_command_line_is_refused_and_not_repeated() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    for arguments in [
+        ["register", "show", "9990010005"].as_slice(),
+        &["register", "show", "--json=9990010005"],
+        &["register", "show", "--9990010005"],
+        &["register", "show", "999", "001", "0005"],
+        &["register", "show", "--number", "999 001 0004"],
+        &["register", "load", "9990010005"],
+        &["register", "load", "people.csv", "999-001-0005"],
+        &["trace", "9990010005"],
+        &["trace", "--since=9990010004"],
+    ] {
+        let refused = run(&app, arguments, "");
+        let text = text_of(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains("never stands on a command line"), "{arguments:?}: {text}");
+        assert!(!["999", "001", "0005"].iter().any(|part| text.contains(part)), "{arguments:?}: {text}");
+    }
+    let shown = run(&app, &["register", "show", "--help"], "");
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    assert!(text_of(&shown).contains("Usage: cpis-gateway register show [OPTIONS]\n"), "{shown:?}");
+}
+
+#[actix_web::test]
+async fn one_number_is_shown_at_a_time() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    app.register(&child(1)).await;
+    for (input, words) in [
+        (String::new(), "no number was given"),
+        ("\n  \n".to_owned(), "no number was given"),
+        (format!("{}\n\n{}\n", child(1).nhs(), child(2).nhs()), "one number at a time"),
+    ] {
+        let refused = run(&app, &["register", "show"], &input);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(text_of(&refused).contains(words) && !text_of(&refused).contains("99900"), "{refused:?}");
+        assert!(refused.stdout.is_empty(), "{refused:?}");
+    }
+    assert!(audited(&app, &child(1)).await.is_empty());
+    let shown = run(&app, &["register", "show", "--json"], &format!("\n{}\n\n", child(1).nhs()));
+    assert_eq!((shown.status.code(), &told_by(&shown)["known"]), (Some(0), &json!(true)));
+    let unknown = run(&app, &["register", "show", "--json"], &format!("{}\n", child(2).nhs()));
+    assert_eq!((unknown.status.code(), told_by(&unknown)), (Some(1), json!({"known": false})));
+}
+
+#[actix_web::test]
+async fn a_file_with_an_open_quote_is_refused_whole() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    let held = child(1);
+    let first = format!("{},Testcase,Robin,2017-05-11,,,\n", held.nhs());
+    let open = "9990000018,\"Testcase,Robin,2017-05-11,,,\n";
+    let lines = format!(
+        "{HEADER}{first}{open}9990000026,Testcase,Robin,2017-05-11,,,\n\n9990000034,Testcase,\"Robin\",2017-05-11,,,\n"
+    );
+    let refused = run(&app, &["register", "load", "-", "--valid-only"], &lines);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&refused.stdout),
+        "Nothing was written: 1 line is good, 1 is wrong, and the 3 lines after it could not be read: mend it first.\n  \
+         a quote (\") is opened that isn't closed on the same line: line 3\n"
+    );
+    let refused = run(&app, &["register", "load", "-", "--valid-only", "--json"], &lines);
+    let told = told_by(&refused);
+    assert_eq!((&told["written"], &told["unread"], &told["faults"][0]["lines"]), (&json!(0), &json!(3), &json!(["3"])));
+    let unknown = run(&app, &["register", "show"], held.nhs());
+    assert_eq!(unknown.status.code(), Some(1), "nothing was written");
+    // On the last line it hides nothing: that line is left out.
+    let loaded = run(&app, &["register", "load", "-", "--valid-only"], &format!("{HEADER}{first}{open}"));
+    assert!(text_of(&loaded).contains("1 entry written;"), "{loaded:?}");
+}
+
+#[actix_web::test]
+async fn nobody_is_born_after_today() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    let unborn = child(2);
+    let lines = format!(
+        "{HEADER}{},Testcase,Robin,2017-05-11,,,\n{},Testcase,Robin,2999-01-01,,,\n",
+        child(1).nhs(),
+        unborn.nhs()
+    );
+    let loaded = run(&app, &["register", "load", "-", "--valid-only"], &lines);
+    assert_eq!(loaded.status.code(), Some(2), "{loaded:?}");
+    assert!(text_of(&loaded).ends_with("1 line is wrong.\n  birth_date is in the future: line 3\n"), "{loaded:?}");
+    assert_eq!(run(&app, &["register", "show"], unborn.nhs()).status.code(), Some(1));
+}
+
+#[actix_web::test]
+async fn an_instant_to_go_on_from_is_one_of_the_past() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    for (since, words) in [
+        ("2999-01-01T00:00:00Z", "in the future"),
+        ("yesterday", "2026-11-23T22:15:00Z"),
+        ("2026-11-23", "2026-11-23T22:15:00Z"),
+    ] {
+        let refused = run(&app, &["trace", "--since", since], "");
+        let text = text_of(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{text}");
+        assert!(text.contains(words) && !text.contains("premature"), "{text}");
     }
 }
 
