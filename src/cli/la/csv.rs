@@ -64,7 +64,13 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Line>, LaFault> {
         if row.iter().all(str::is_empty) {
             continue;
         }
-        let number = row.position().map_or(0, csv::Position::line);
+        let number = row.position().map_or(0, |at| line_at(&text, at));
+        if row.iter().any(|cell| cell.contains('\n')) {
+            // What follows would be taken for a part of it, and children be lost or plans deleted by it.
+            return Err(LaFault::Failed(format!(
+                "line {number} opens a quote (\") that isn't closed on the same line"
+            )));
+        }
         let cell = |name: &str| {
             let at = columns.iter().position(|column| column == name);
             at.and_then(|at| row.get(at)).map(unguarded).unwrap_or_default()
@@ -72,6 +78,12 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Line>, LaFault> {
         lines.push(line(number, cell));
     }
     Ok(lines)
+}
+
+/// The line of a row, counted from 1: the reader begins it at the blank lines before it.
+fn line_at(text: &str, at: &csv::Position) -> u64 {
+    let rest = usize::try_from(at.byte()).ok().and_then(|byte| text.get(byte..)).unwrap_or_default();
+    at.line() + u64::try_from(rest.bytes().take_while(|byte| *byte == b'\n').count()).unwrap_or_default()
 }
 
 fn columns(header: &csv::StringRecord) -> Result<Vec<String>, LaFault> {
@@ -212,6 +224,24 @@ mod tests {
 
     fn fault(text: &str) -> String {
         read(text.as_bytes()).map(|lines| lines.len()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_line_has_the_number_that_an_editor_shows() {
+        let header = "nhs_number,local_id,family,given,birth_date,plan,start,end,plan_id,delete\n";
+        let row = "9990000018,L1,Testcase,Robin Alex,2017-05-11,CPP,2026-09-14,,,\n";
+        let numbers = |text: &str| read(text.as_bytes()).unwrap().iter().map(|line| line.number).collect::<Vec<_>>();
+        assert_eq!(numbers(&format!("{header}\n\n{row}\n{row}{row}")), [4, 6, 7]);
+    }
+
+    #[test]
+    fn a_quote_that_is_left_open_swallows_no_lines() {
+        let header = "nhs_number,local_id,family,given,birth_date,plan,start,end,plan_id,delete\n";
+        let row = "9990000018,L1,Testcase,Robin Alex,2017-05-11,CPP,2026-09-14,,,\n";
+        let open = row.replace(",,,\n", ",,,\"\n");
+        let said = fault(&format!("{header}{row}{open}{row}{row}"));
+        assert!(said.contains("line 3 opens a quote"), "{said}");
+        assert!(fault(&format!("{header}{}{row}", row.replace("Testcase", "\"Testcase"))).contains("line 2"));
     }
 
     #[test]

@@ -208,7 +208,7 @@ on_both_stores! {
         app.on_record(&held, &[("Z9A", CPP, "2026-09-14", None)]).await;
         look_after(&app).await;
         let body = serde_json::json!({"resourceType": "Parameters",
-            "parameter": [{"name": "reason", "valueCode": "retired"}]});
+            "parameter": [{"name": "reason", "valueCode": "invalidated"}]});
         app.administrator().post(&format!("/Patient/{}/$inactive", held.nhs()), &body).await;
         look_after(&app).await;
         assert_eq!(seen(&app, &held).await, 0);

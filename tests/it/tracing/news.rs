@@ -201,7 +201,8 @@ on_both_stores! {
         let mut corrected = patient(&held);
         corrected["birthDate"] = json!("2017-05-12");
         pds.says(&held.number, PdsAnswer::Found(corrected));
-        a_week(&app).await;
+        app.clock.advance(chrono::TimeDelta::minutes(10));
+        assert_eq!(app.app.gateway.retrace_all(0, app.clock.now()).await.unwrap().done.changed_birth_dates, 1);
         let is_corrected = || app.number("select count(*) as n from person where traced_birth_date = '2017-05-12'");
         assert_eq!(is_corrected(), 1);
         // The clock stands before that trace: as if the upload's answer had been under way since.
