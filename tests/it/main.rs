@@ -33,6 +33,7 @@ mod pds;
 mod preconditions;
 mod refusals;
 mod retired;
+mod retired_log;
 mod search;
 mod store_parity;
 mod subscriptions;

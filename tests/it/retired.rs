@@ -13,6 +13,7 @@ use crate::{
         Backend, CPP, Child, LAC, Reply, Request, TestApp, bundle, child, on_both_stores, statements,
         upload::{entry, with, with_local_id},
     },
+    la::exported,
     notify::{Receiver, pump, wanted},
 };
 
@@ -202,6 +203,11 @@ async fn assert_twins(backend: Backend, once_joined: bool, authority: &str) {
     if authority != "Z9A" {
         assert_eq!(world.read_of(authority).await, without_old.read_of(authority).await, "{known}");
         assert_eq!(world.read_of("Z9A").await, without_new.read_of("Z9A").await, "{known}");
+        for (ods, twin) in [(authority, &without_old), ("Z9A", &without_new)] {
+            let held = exported(&world.app, ods).await;
+            assert!(held.lines().count() > 1, "{held}");
+            assert_eq!(held, exported(&twin.app, ods).await, "{known} {ods}");
+        }
     }
     // Nothing that is stored holds both, whoever reads it.
     assert_eq!(world.app.number("select count(*) as n from alias"), 0);
